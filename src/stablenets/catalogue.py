@@ -1,0 +1,32 @@
+"""What there is to choose from, with one line about each: for `stablenets list`."""
+
+from __future__ import annotations
+
+import inspect
+
+from . import attack, fields, integrators, layers, linear, networks, studies, systems, train
+from .core.component import kebab
+from .data import data_sets
+from .testing import extension_points
+
+# importing them fills the registries
+PACKAGES = (linear, fields, systems, integrators, layers, networks, train, attack)
+CHOSEN_BY_NAME = {"Network": "--network", "Loss": "--loss"}
+
+
+def sections() -> list[tuple[str, list[tuple[str, str]]]]:
+    """Titles, each with (name, one line) of what is under it."""
+    found = [
+        ("Data sets (--data)", sorted(data_sets().items())),
+        ("Studies (stablenets study NAME)", [(name, studies.find(name).summary) for name in studies.names()]),
+    ]
+    for point, base in sorted(extension_points().items()):
+        option = CHOSEN_BY_NAME.get(point)
+        rows = [(kebab(name) if option else name, first_line(cls)) for name, cls in sorted(base.registry.items())]
+        found.append((f"{point}{f' ({option})' if option else ''}: {first_line(base)}", rows))
+    return found
+
+
+def first_line(cls: type) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(cls) or "").split("\n", 1)[0]

@@ -1,0 +1,233 @@
+"""From the configuration in a model file to a list of layers: the checker's own reading of every component type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .runge_kutta import METHODS
+from .strict import Rejected, entries, items, natural, number, text
+
+MAX_LAYERS = 10_000
+ARGUMENTS = {
+    "Lift": ("in_channels", "out_channels"),
+    "Normalise": ("mean", "std"),
+    "NormalisedHead": ("in_features", "classes"),
+    "torch.Linear": ("in_features", "out_features", "bias"),
+    "torch.Identity": (),
+    "torch.Flatten": ("start_dim", "end_dim"),
+    "torch.PixelShuffle": ("upscale_factor",),
+    "torch.PixelUnshuffle": ("downscale_factor",),
+    "torch.AvgPool2d": ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    "torch.ReLU": (),
+    "torch.LeakyReLU": ("negative_slope",),
+    "torch.Tanh": (),
+}
+NETWORK = (
+    "image_shape", "classes", "patch", "channels", "blocks", "hidden", "dense_width", "dense_blocks", "time",
+)  # fmt: skip
+
+
+def join(*parts: str) -> str:
+    """A dotted name."""
+    return ".".join(p for p in parts if p)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the list.
+
+    Attributes:
+        name: path of the module, e.g. "body.layers.3".
+        kind: class name.
+        given: its arguments, checked; of a Flow: "linear", "activation", "integrator" (class names), "inputs" (the
+            shape of a state) and whether its convolution is "circular".
+        tensors: shapes of its tensors by name.
+    """
+
+    name: str
+    kind: str
+    given: dict[str, Any]
+    tensors: dict[str, tuple[int, ...]]
+
+    def path(self, name: str) -> str:
+        """Full name of something inside the layer."""
+        return join(self.name, name)
+
+
+def kind(config: Any, what: str) -> str:
+    """The type of a component's description."""
+    if not isinstance(config, dict) or "type" not in config:
+        raise Rejected(f"{what} is not the description of a component")
+    return text(config["type"], f"the type of {what}")
+
+
+def layers(config: Any, name: str = "") -> list[Layer]:
+    """The layers of a network in order, containers opened.
+
+    Raises:
+        Rejected: for a component that the checker does not know, by its name.
+    """
+    found: list[Layer] = []
+    for layer in _walk(config, name):
+        found.append(layer)
+        if len(found) > MAX_LAYERS:
+            raise Rejected(f"not covered by the checker: a network of over {MAX_LAYERS} layers")
+    return found
+
+
+def _walk(config: Any, name: str) -> Iterator[Layer]:
+    what = name or "the network"
+    type_ = kind(config, what)
+    if type_ in ("Chain", "Sequential"):
+        middle = "layers" if type_ == "Chain" else ""
+        for i, part in enumerate(items(entries(config, ("type", "layers"), what)["layers"], what)):
+            yield from _walk(part, join(name, middle, str(i)))
+    elif type_ == "NonExpansiveNet":
+        for i, part in enumerate(_non_expansive_net(entries(config, ("type", *NETWORK), what))):
+            yield from _walk(part, join(name, "body.layers", str(i)))
+    elif type_ == "Flow":
+        yield _flow(config, name, what)
+    elif type_ in ARGUMENTS:
+        given = entries(config, ("type", *ARGUMENTS[type_]), what)
+        yield _plain(type_.removeprefix("torch."), {k: v for k, v in given.items() if k != "type"}, name, what)
+    else:
+        raise Rejected(f"not covered by the checker: {what} is a {type_}")
+
+
+def _non_expansive_net(given: dict[str, Any]) -> Iterator[Any]:
+    """The descriptions of the layers of a `NonExpansiveNet`: patches to channels, blocks, dense blocks, head."""
+    what = "NonExpansiveNet"
+    c, *size = (natural(n, f"{what}: image_shape") for n in items(given["image_shape"], f"{what}: image_shape"))
+    patch = natural(given["patch"], f"{what}: patch")
+    blocks = [natural(n, f"{what}: blocks", least=0) for n in items(given["blocks"], f"{what}: blocks")]
+    widths = given["channels"]
+    widths = [None] * len(blocks) if widths is None else items(widths, f"{what}: channels")
+    if len(size) != 2 or len(widths) != len(blocks):
+        raise Rejected(f"{what}: image_shape, channels and blocks do not fit together")
+
+    def flow(linear: dict[str, Any]) -> dict[str, Any]:
+        field = {"type": "ConvexGradient", "linear": linear, "activation": {"type": "ReLU"}}
+        rest = {"time": given["time"], "h": None, "steps": 1 if given["time"] is None else None}
+        return {"type": "Flow", "field": field, "integrator": {"type": "Euler"}, **rest}
+
+    for count, width in zip(blocks, widths, strict=True):
+        if any(s % patch for s in size):
+            raise Rejected(f"{what}: an image of {size} cannot be cut into patches of {patch}")
+        c, size = c * patch * patch, [s // patch for s in size]
+        yield {"type": "torch.PixelUnshuffle", "downscale_factor": patch}
+        if width is not None and natural(width, f"{what}: channels", least=c) > c:
+            yield {"type": "Lift", "in_channels": c, "out_channels": width}
+            c = width
+        for _ in range(count):
+            shape = {"in_channels": c, "out_channels": given["hidden"], "kernel_size": 3}
+            yield flow({"type": "Conv2d", **shape, "image_size": list(size), "padding": "zero"})
+    features = c * size[0] * size[1]
+    yield {"type": "torch.Flatten", "start_dim": 1, "end_dim": -1}
+    for _ in range(natural(given["dense_blocks"], f"{what}: dense_blocks", least=0)):
+        yield flow({"type": "Dense", "in_features": features, "out_features": given["dense_width"]})
+    yield {"type": "NormalisedHead", "in_features": features, "classes": given["classes"]}
+
+
+def _flow(config: Any, name: str, what: str) -> Layer:
+    given = entries(config, ("type", "field", "integrator", "time", "h", "steps"), what)
+    for key in ("time", "h", "steps"):
+        if given[key] is not None:
+            number(given[key], f"{what}: {key}", positive=True)
+    if (field := kind(given["field"], f"{what}: field")) != "ConvexGradient":
+        raise Rejected(f"not covered by the checker: {what} is a Flow of a {field}")
+    field = entries(given["field"], ("type", "linear", "activation"), f"{what}: field")
+    integrator = kind(given["integrator"], f"{what}: integrator")
+    if integrator not in METHODS:
+        raise Rejected(f"not covered by the checker: {what} is a Flow with {integrator}")
+    entries(given["integrator"], ("type",), f"{what}: integrator")
+    activation = kind(field["activation"], f"{what}: activation")
+    if activation not in ("ReLU", "LeakyReLU", "Tanh", "Softplus"):
+        raise Rejected(f"not covered by the checker: {what} is a Flow with the activation {activation}")
+    leaky = ("negative_slope",) if activation == "LeakyReLU" else ()
+    slope = entries(field["activation"], ("type", *leaky), f"{what}: activation")
+    if leaky and number(slope["negative_slope"], f"{what}: negative_slope") > 1:
+        raise Rejected(f"{what}: negative_slope is above 1")
+    linear, shape, inputs, outputs = _linear(field["linear"], what)
+    prefix = join(name, "field")
+    tensors = {
+        f"{prefix}.bias": (outputs[0],),
+        f"{prefix}.linear.weight": shape,
+        f"{prefix}.linear.singular_vector": (1, *inputs),
+    }
+    circular = field["linear"].get("padding") == "circular"
+    spec = {"linear": linear, "activation": activation, "integrator": integrator}
+    return Layer(name, "Flow", spec | {"inputs": inputs, "circular": circular}, tensors)
+
+
+def _linear(config: Any, what: str) -> tuple[str, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Type, shape of the weight, shapes of input and output of a linear map."""
+    type_, what = kind(config, f"{what}: linear"), f"{what}: linear"
+    if type_ == "Dense":
+        given = entries(config, ("type", "in_features", "out_features"), what)
+        n, m = natural(given["in_features"], what), natural(given["out_features"], what)
+        return type_, (m, n), (n,), (m,)
+    if type_ != "Conv2d":
+        raise Rejected(f"not covered by the checker: {what} is a {type_}")
+    keys = ("type", "in_channels", "out_channels", "kernel_size", "image_size", "padding")
+    given = entries(config, keys, what)
+    c, o, k = (natural(given[key], f"{what}: {key}") for key in keys[1:4])
+    size = [natural(n, f"{what}: image_size") for n in items(given["image_size"], f"{what}: image_size")]
+    if len(size) != 2 or k % 2 == 0 or given["padding"] not in ("zero", "circular"):
+        raise Rejected(f"not covered by the checker: {what} with image_size={size}, kernel_size={k}, padding")
+    if given["padding"] == "circular" and min(size) < k:
+        raise Rejected(f"not covered by the checker: {what} has a circular kernel larger than its image")
+    return type_, (o, c, k, k), (c, *size), (o, *size)
+
+
+def _plain(kind: str, given: dict[str, Any], name: str, what: str) -> Layer:
+    """A layer that is not a Flow, with its arguments checked."""
+    tensors: dict[str, tuple[int, ...]] = {}
+    bias: Any = None
+    if kind == "AvgPool2d":
+        given = _pooling(given, what)
+    elif kind == "Normalise":
+        mean, std = items(given["mean"], f"{what}: mean"), items(given["std"], f"{what}: std")
+        if len(mean) != len(std) or not std:
+            raise Rejected(f"{what}: as many means as standard deviations are needed")
+        signed = [m if not isinstance(m, bool) and isinstance(m, (int, float)) else None for m in mean]
+        given = {
+            "mean": [number(None if m is None else abs(m), f"{what}: mean") for m in signed],  # only norms matter
+            "std": [number(s, f"{what}: std", positive=True) for s in std],
+        }
+    elif kind == "LeakyReLU":
+        if number(given["negative_slope"], f"{what}: negative_slope") > 1:
+            raise Rejected(f"{what}: negative_slope is above 1")
+    elif kind == "Flatten":
+        if (given["start_dim"], given["end_dim"]) != (1, -1):
+            raise Rejected(f"not covered by the checker: {what} is a Flatten that mixes samples")
+    else:
+        bias = given.get("bias", True)
+        if not (bias is None or isinstance(bias, bool)):
+            raise Rejected(f"{what}: bias is not true, false or null")
+        given = {key: natural(value, f"{what}: {key}") for key, value in given.items() if key != "bias"}
+    if kind == "Lift" and given["out_channels"] < given["in_channels"]:
+        raise Rejected(f"{what}: a Lift to fewer channels")
+    if kind in ("Linear", "NormalisedHead"):
+        rows = given["out_features" if kind == "Linear" else "classes"]
+        tensors = {join(name, "weight"): (rows, given["in_features"])}
+        if bias:
+            tensors[join(name, "bias")] = (rows,)
+    return Layer(name, kind, given, tensors)
+
+
+def _pooling(given: dict[str, Any], what: str) -> dict[str, Any]:
+    """Window and divisor of an average pooling without overlap or padding."""
+
+    def pair(key: str, least: int) -> list[int]:
+        value = given[key] if isinstance(given[key], list) else [given[key]] * 2
+        if len(value) != 2:
+            raise Rejected(f"{what}: {key} is not a pair")
+        return [natural(v, f"{what}: {key}", least=least) for v in value]
+
+    window = pair("kernel_size", 1)
+    if pair("stride", 1) != window or pair("padding", 0) != [0, 0] or given["ceil_mode"] is not False:
+        raise Rejected(f"not covered by the checker: {what} is an AvgPool2d with overlapping or padded windows")
+    divisor = window[0] * window[1] if given["divisor_override"] is None else given["divisor_override"]
+    return {"window": window, "divisor": natural(divisor, f"{what}: divisor_override")}

@@ -1,0 +1,108 @@
+"""Rounding errors of float64 evaluation, layer by layer (formulas: docs/certificates.md, "The rounding error E").
+
+A bound pairs r, the norm of the exact state, with e, the error of the evaluated one. Every function returns what it
+proves after a layer, rounded up, given (r, e) before it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .maps import Map
+from .norms import U, gamma
+from .runge_kutta import Method
+
+UP = 1 + 1e-12  # the formulas below are sums of positive terms of a few roundings each
+ERRORS = {"ReLU": 0, "LeakyReLU": 1, "Tanh": 8, "Softplus": 8}  # of activations, in units of u, relative
+AT_ZERO = {"ReLU": 0.0, "LeakyReLU": 0.0, "Tanh": 0.0, "Softplus": math.log(2) * UP}
+
+Bound = tuple[float, float]
+
+
+def activation(kind: str, r: float, e: float) -> Bound:
+    """An activation as a layer: 1-Lipschitz and zero at zero."""
+    c = ERRORS[kind]
+    return r, (e + c * U * (r + e)) * UP if c else e
+
+
+def pooling(pixels: int, divisor: int, r: float, e: float) -> Bound:
+    """Sums over disjoint windows of `pixels` entries, divided by `divisor`."""
+    size = math.sqrt(pixels) / divisor
+    return size * r * UP, size * (e + gamma(pixels + 1) * (r + e)) * UP
+
+
+def normalise(mean_norm: float, least: float, r: float, e: float) -> Bound:
+    """(x - mean) / std, with the norm of the mean image and the least standard deviation."""
+    return (r + mean_norm) / least * UP, (e + 4 * U * (r + e + mean_norm)) / least * UP
+
+
+def affine(weight: np.ndarray, bias: np.ndarray, norm: float, r: float, e: float) -> Bound:
+    """W x + b with ||W|| <= norm."""
+    size = np.abs(weight)
+    a = math.sqrt(float(size.sum(1).max()) * float(size.sum(0).max()))
+    b = float(np.linalg.norm(bias))
+    return (norm * r + b) * UP, (norm * e + gamma(weight.shape[1] + 1) * (a * (r + e) + b)) * UP
+
+
+@dataclass(frozen=True)
+class Field:
+    """-A^T sigma(A x + b) with slopes of sigma of at most 1, by the numbers that the analysis needs.
+
+    Attributes:
+        norm, absolute: bounds of ||A|| and of || |A| ||.
+        bias: norm of b spread over all outputs.
+        lengths: of the dot products of A and of A^T.
+        at_zero: norm of sigma(0) in all outputs.
+        relative: error of sigma in units of u.
+    """
+
+    norm: float
+    absolute: float
+    bias: float
+    lengths: tuple[int, int]
+    at_zero: float
+    relative: int
+
+    @classmethod
+    def of(cls, linear: Map, bias: np.ndarray, activation: str, norm: float) -> Field:
+        """The numbers of a field whose linear map is proved to have norm at most `norm`."""
+        at_zero = AT_ZERO[activation] * math.sqrt(math.prod(linear.output_shape))
+        return cls(norm, linear.absolute(), linear.spread(bias), linear.lengths, at_zero, ERRORS[activation])
+
+    def evaluated(self, state: float) -> Bound:
+        """Size and error of the evaluated field at evaluated states of norm at most `state`."""
+        dz = gamma(self.lengths[0] + 1) * (self.absolute * state + self.bias)
+        z = self.norm * state + self.bias + dz
+        ds = dz + self.relative * U * (z + self.at_zero)
+        s = z + self.at_zero + ds
+        error = self.norm * ds + gamma(self.lengths[1]) * self.absolute * s
+        return (self.norm * s + error) * UP, error * UP
+
+
+def step(method: Method, field: Field, h: float, lipschitz: float, r: float, e: float) -> Bound:
+    """One Runge-Kutta step whose exact map is `lipschitz`-Lipschitz."""
+    state, rounded = _stages(method, field, h, r + e), _stages(method, field, h, 0.0)
+    b = [float(w) for w in method.b]
+    move = h * sum(w * k for w, (k, _) in zip(b, state, strict=True))
+    error = h * sum(w * d for w, (_, d) in zip(b, state, strict=True))
+    at_zero = h * sum(w * k for w, (k, _) in zip(b, rounded, strict=True))
+    return (lipschitz * r + at_zero) * UP, (lipschitz * e + error + 3 * U * len(b) * (r + e + move)) * UP
+
+
+def _stages(method: Method, field: Field, h: float, state: float) -> list[Bound]:
+    """Sizes K_i and errors D_i of the evaluated slopes.
+
+    The state of stage i sums i terms on top of x, each at the price of an addition and a multiplication (its step
+    h a_ij is exact: the inner coefficients are powers of two): below 3 u i times the norm.
+    """
+    g = field.norm * field.norm * UP
+    slopes: list[Bound] = []
+    for i, row in enumerate(method.a):
+        inner = state + h * sum(float(c) * k for c, (k, _) in zip(row, slopes, strict=True))
+        moved = h * sum(float(c) * d for c, (_, d) in zip(row, slopes, strict=True))
+        size, error = field.evaluated(inner)
+        slopes.append((size, (g * (moved + 3 * U * i * inner) + error) * UP))
+    return slopes

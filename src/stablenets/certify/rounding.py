@@ -1,0 +1,151 @@
+"""A bound on the rounding error of the evaluated network, layer by layer (docs/certificates.md).
+
+Exact layers are 1-Lipschitz, so the error of one layer passes the next ones without growing: errors add up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import ClaimError, message
+from ..fields import Activation, ConvexGradient, LeakyReLU, ReLU, Softplus, Tanh
+from ..integrators import ExplicitRungeKutta
+from ..layers import Flow, Lift, Normalise, NormalisedHead
+from ..linear import Conv2d, Dense, LinearMap
+
+U = 2.0**-53  # unit roundoff of float64
+UP = 1 + 1e-9  # these are error bounds of size 1e-12: a generous outward rounding of them costs nothing
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Bounds after a layer: `norm` of the exact state, `error` of the computed one."""
+
+    norm: float
+    error: float
+
+    @property
+    def computed(self) -> float:
+        return self.norm + self.error
+
+
+def gamma(m: int) -> float:
+    """Relative error of a dot product of length m, in any order of summation (Higham 2002, section 3.1)."""
+    return m * U / (1 - m * U)
+
+
+def absolute_norm(linear: LinearMap) -> float:
+    """An upper bound of || |A| ||_2 by the Schur test: sqrt of largest row sum times largest column sum."""
+    w = linear.weight.detach().double().abs()
+    dims = tuple(range(2, w.dim()))
+    w = w.sum(dims) if dims else w  # the sum over a kernel bounds the sums over every position
+    return math.sqrt(float(w.sum(0).max()) * float(w.sum(1).max())) * UP
+
+
+def dot_lengths(linear: LinearMap) -> tuple[int, int]:
+    """Lengths of the dot products in A x and in A^T y."""
+    if isinstance(linear, Dense):
+        return linear.in_features, linear.out_features
+    if isinstance(linear, Conv2d):
+        taps = linear.kernel_size**2
+        return linear.in_channels * taps, linear.out_channels * taps
+    raise ClaimError(message(f"no rounding analysis for {type(linear).__name__}", "Dense or Conv2d"))
+
+
+ACTIVATION_ERROR: dict[type[Activation], float] = {
+    ReLU: 0,
+    LeakyReLU: 1,
+    Tanh: 8,
+    Softplus: 8,
+}  # in units of u
+
+
+def field_error(f: ConvexGradient, bound: float) -> Callable[[float], tuple[float, float]]:
+    """R -> (error, size) of an evaluation of f at a computed state of norm at most R; `bound` >= ||A||_2."""
+    if type(f.activation) not in ACTIVATION_ERROR:
+        raise ClaimError(message(f"no rounding analysis for {type(f.activation).__name__}", "ReLU, Tanh, ..."))
+    outputs = math.prod(f.linear.output_shape)
+    beta = float(f.bias.detach().double().norm()) * math.sqrt(outputs / f.linear.output_shape[0])
+    absolute, (m, m_adjoint) = absolute_norm(f.linear), dot_lengths(f.linear)
+    slope, c = f.activation.slope[1], ACTIVATION_ERROR[type(f.activation)]
+    at_zero = float(f.activation(torch.zeros(1, dtype=torch.float64)).abs()) * math.sqrt(outputs)
+
+    def at(radius: float) -> tuple[float, float]:
+        dz = gamma(m + 1) * (absolute * radius + beta)
+        z = bound * radius + beta + dz
+        ds = slope * dz + c * U * (slope * z + at_zero)
+        s = slope * z + at_zero + ds
+        error = bound * ds + gamma(m_adjoint) * absolute * s
+        return error, bound * s + error
+
+    return at
+
+
+def flow_extent(flow: Flow, bound: float, lipschitz_step: float, x: Extent) -> Extent:
+    """Bounds after all steps of an explicit Runge-Kutta flow of a convex gradient field."""
+    f, method = flow.field, flow.integrator
+    if not (isinstance(f, ConvexGradient) and isinstance(method, ExplicitRungeKutta)):
+        raise ClaimError(
+            message(
+                f"no rounding analysis for {type(method).__name__} on {type(f).__name__}",
+                "explicit Runge-Kutta methods on ConvexGradient",
+            )
+        )
+    at, g, h = field_error(f, bound), f.activation.slope[1] * bound**2, flow.step_size
+
+    def stages(radius: float) -> tuple[list[float], list[float]]:
+        errors: list[float] = []
+        sizes: list[float] = []
+        for i, row in enumerate(method.a):
+            r = radius + h * sum(abs(c) * k for c, k in zip(row, sizes, strict=True))
+            d = h * sum(abs(c) * e for c, e in zip(row, errors, strict=True)) + 3 * U * i * r
+            error, size = at(r)
+            errors.append(g * d + error)
+            sizes.append(size)
+        return errors, sizes
+
+    weigh = lambda values: h * sum(abs(b) * v for b, v in zip(method.b, values, strict=True))  # noqa: E731
+    at_zero = weigh(stages(0.0)[1])
+    for _ in range(flow.step_count):
+        errors, sizes = stages(x.computed)
+        local = weigh(errors) + 3 * U * len(method.b) * (x.computed + weigh(sizes))
+        x = Extent((lipschitz_step * x.norm + at_zero) * UP, (lipschitz_step * x.error + local) * UP)
+    return x
+
+
+def affine_extent(weight: Tensor, bias: Tensor | None, norm: float, x: Extent) -> Extent:
+    """Bounds after W x + b."""
+    w = weight.detach().double().abs()
+    absolute = math.sqrt(float(w.sum(0).max()) * float(w.sum(1).max()))
+    b = 0.0 if bias is None else float(bias.detach().double().norm())
+    local = gamma(weight.shape[1] + 1) * (absolute * x.computed + b)
+    return Extent((norm * x.norm + b) * UP, (norm * x.error + local) * UP)
+
+
+def extent(layer: nn.Module, lipschitz: float, x: Extent, pixels: int) -> Extent:
+    """Bounds after a layer other than a flow; `pixels` is H * W of an image input."""
+    match layer:
+        case nn.Identity() | nn.Flatten() | nn.PixelShuffle() | nn.PixelUnshuffle() | nn.ReLU() | Lift():
+            return x
+        case nn.LeakyReLU() | nn.Tanh():
+            return Extent(x.norm, (x.error + (8 if isinstance(layer, nn.Tanh) else 1) * U * x.computed) * UP)
+        case nn.AvgPool2d():
+            size: Any = layer.kernel_size
+            window = size**2 if isinstance(size, int) else size[0] * size[1]
+            return Extent(lipschitz * x.norm * UP, lipschitz * (x.error + gamma(window + 1) * x.computed) * UP)
+        case Normalise():
+            mean = math.sqrt(pixels * sum(m * m for m in layer.mean))
+            error = lipschitz * (x.error + 4 * U * (x.computed + mean))
+            return Extent(lipschitz * (x.norm + mean) * UP, error * UP)
+        case NormalisedHead():
+            return affine_extent(layer.effective_weight(), layer.bias, lipschitz, x)
+        case nn.Linear():
+            return affine_extent(layer.weight, layer.bias, lipschitz, x)
+        case _:
+            raise ClaimError(message(f"no rounding analysis for {type(layer).__name__}", "a layer that has one"))

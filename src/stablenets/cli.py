@@ -1,0 +1,352 @@
+"""The command line. Nothing heavy is imported before a command runs: `stablenets --help` must be quick."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import cyclopts.config
+from cyclopts import App, ArgumentCollection, Parameter
+
+from . import __version__
+from .tasks.options import ClassifyConfig
+
+Show = Literal["bars", "json", "none"]
+USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
+
+
+def from_toml(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Take the options that the command line does not give from the file that --config names."""
+    for argument in arguments:
+        if argument.name == "--config" and argument.tokens:
+            from .tasks.config import read_table
+
+            path = argument.tokens[0].value
+            values = {name.replace("_", "-"): value for name, value in read_table(Path(path)).items()}
+            cyclopts.config.Dict(values, source=path, use_commands_as_keys=False)(app, commands, arguments)
+
+
+app = App(
+    name="stablenets",
+    help="Neural networks whose stability is proved: train, attack, certify, report.\n\nStart with: stablenets demo",
+    version=__version__,
+    config=from_toml,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
+)
+
+
+def main(words: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0; 1 if a check fails; 2 with one line on stderr for bad input; 130 on Ctrl-C."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda text, *_: print_error(f"warning: {text}")
+            code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.exit(code if isinstance(code, int) else 0)
+    except KeyboardInterrupt as interrupt:
+        print_error(" ".join(map(str, ["interrupted.", *interrupt.args])))
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # nobody reads what is written
+        sys.stdout = None  # type: ignore[assignment]
+        sys.exit(FAILED)
+    except cyclopts.CycloptsError as error:
+        print_error(f"error: {' '.join(str(error).split())}")
+        sys.exit(USAGE)
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        print_error(f"error: {' '.join(str(error).split())}")
+        sys.exit(USAGE)
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether an error is meant for the user. (If it is, its module has been imported.)"""
+    from .core.errors import StableNetsError
+
+    return isinstance(error, StableNetsError)
+
+
+def print_error(line: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(f"{line}\n")
+
+
+@contextlib.contextmanager
+def resumable(command: str) -> Iterator[None]:
+    """Say on Ctrl-C which command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Go on with: {command}") from None
+
+
+@app.command
+def demo(*, out: Path | None = None, quick: bool = False, progress: Show = "bars") -> None:
+    """Train, attack and certify two networks on bundled handwritten digits, in about a minute.
+
+    For example:
+
+        stablenets demo
+
+    Args:
+        out: New folder. By default runs/demo, or runs/demo-2 ... if that exists.
+        quick: Train for a few epochs only, to see that everything works.
+        progress: How to show progress.
+    """
+    study("demo", out=out, quick=quick, progress=progress)
+
+
+@app.command
+def classify(
+    *,
+    config: Path | None = None,
+    resume: Path | None = None,
+    progress: Show = "bars",
+    options: Annotated[ClassifyConfig | None, Parameter(name="*")] = None,
+) -> None:
+    """Train an image classifier, certify it, verify the certificate, attack it and write a report.
+
+    For example:
+
+        stablenets classify --data fashion-mnist
+        stablenets classify --data mnist --network res-net --out runs/baseline
+        stablenets classify --data photos.npz --margin 0.5 --shift 2 --flip
+        stablenets classify --config experiment.toml --seed 1
+        stablenets classify --resume runs/baseline
+
+    Args:
+        config: TOML file with any of the options below (names with underscores); the command line wins.
+        resume: Run folder to go on with; its options are those of its config.toml.
+        progress: How to show progress.
+    """
+    from .console import shown
+    from .core.errors import InputError, message
+    from .tasks import classify as task
+    from .tasks.run_folder import Run
+
+    if resume is not None and (options is not None or config is not None):
+        raise InputError(message("--resume beside other options", "--resume RUN alone", "A run keeps its options."))
+    with shown(progress) as show:
+        run = task.create(options or ClassifyConfig()) if resume is None else Run.open(resume)
+        with resumable(f"stablenets classify --resume {shlex.quote(str(run.path))}"):
+            task.resume(run, show)
+            page = write_report([run.path], run.file("report.html"))
+    conclude([run.path], page, progress)
+
+
+@app.command
+def attack(
+    run: Path,
+    /,
+    *,
+    steps: int | None = None,
+    radii: tuple[float, ...] | None = None,
+    test_limit: int | None = None,
+    progress: Show = "bars",
+) -> None:
+    """Attack a trained network again by l2-PGD at several radii.
+
+    For example:
+
+        stablenets attack runs/baseline --steps 500 --radii 0.25 0.5
+
+    Args:
+        run: Run folder.
+        steps: Gradient steps at each radius. The default is the run's own, as below.
+        radii: l2 radii, in units of the pixels in [0, 1].
+        test_limit: Attack the first so many test images.
+        progress: How to show progress.
+    """
+    from .console import shown
+    from .tasks import classify as task
+    from .tasks.run_folder import Run
+
+    with shown(progress) as show:
+        task.attack(Run.open(run), steps=steps, radii=radii, test_limit=test_limit, progress=show)
+    conclude([run], write_report([run], run / "report.html"), progress)
+
+
+@app.command
+def certify(run: Path, /) -> int:
+    """Prove certified radii for a trained network: writes certificate.json and certified.json, and explains them.
+
+    For example:
+
+        stablenets certify runs/baseline
+
+    Args:
+        run: Run folder.
+    """
+    from .console import say
+    from .tasks import classify as task
+    from .tasks.run_folder import Run
+
+    certificate = task.certify(found := Run.open(run))
+    if certificate is None:
+        say(f"Nothing is proved: {found.file('uncertified.txt').read_text().strip()}")
+        return FAILED
+    say(certificate.explain())
+    proved = json.loads(found.file("certified.json").read_text(encoding="utf-8"))
+    say(f"On all {proved['n']:,} test images: clean accuracy {proved['clean_accuracy']:.2%}; certified accuracy")
+    for radius, accuracy in zip(proved["radii"], proved["certified_accuracy"], strict=True):
+        say(f"  {accuracy:7.2%} at radius {radius:.4g}")
+    return 0
+
+
+@app.command
+def verify(path: Path, certificate: Path | None = None, /) -> int:
+    """Check a certificate against a model with independent code. Exit code 0: it holds; 1: it does not.
+
+    For example:
+
+        stablenets verify runs/baseline
+        stablenets verify model.safetensors certificate.json
+
+    Args:
+        path: Run folder, or a model file.
+        certificate: Certificate of the model file.
+    """
+    from .certify.verify import verify as check_certificate
+    from .console import say
+    from .core.errors import InputError, message
+    from .tasks import classify as task
+    from .tasks.run_folder import Run
+
+    if certificate is None:
+        verdict = task.verify(Run.open(path))
+    else:
+        for file in (path, certificate):
+            if not file.is_file():
+                raise InputError(message(f"there is no file {file}", "a model file and its certificate"))
+        verdict = check_certificate(path, certificate)
+    say(f"{'OK' if verdict.ok else 'NOT PROVED'}: {verdict.reason}")
+    return 0 if verdict.ok else FAILED
+
+
+@app.command
+def report(*runs: Path, out: Path | None = None) -> None:
+    """Write one self-contained page about one run, or comparing several.
+
+    For example:
+
+        stablenets report runs/baseline
+        stablenets report runs/non-expansive runs/baseline --out comparison.html
+
+    Args:
+        runs: Run folders, or folders of run folders.
+        out: Page to write. By default report.html in the folder, or beside the folders if there are several.
+    """
+    from .certify.verify import verify as check_certificate
+    from .console import say
+    from .core.errors import InputError, message
+
+    if out is not None and out.suffix != ".html":  # nothing but a page is ever overwritten
+        raise InputError(message(f"--out {out}", "a file that ends in .html"))
+    for folder in (f for run in runs for f in (run, *sorted(run.glob("*/"))) if (f / "certificate.json").is_file()):
+        verdict = check_certificate(folder / "model.safetensors", folder / "certificate.json")
+        if not verdict.ok:  # a page that says "proved" must be right
+            todo = f"Run: stablenets certify {shlex.quote(str(folder))}"
+            raise InputError(message(f"{folder}: NOT PROVED, {verdict.reason}", "a certificate that holds", todo))
+    if out is None and runs:
+        out = (runs[0] if len(runs) == 1 else runs[0].parent) / "report.html"
+    say(f"The report: {write_report(list(runs), out or Path('report.html'))}")
+
+
+@app.command
+def study(
+    name: str,
+    /,
+    *,
+    data: str | None = None,
+    out: Path | None = None,
+    quick: bool = False,
+    progress: Show = "bars",
+) -> None:
+    """Run an experiment of the sources; finished parts of an earlier run are kept.
+
+    For example:
+
+        stablenets study robust-fashion
+        stablenets study robust-fashion --data mnist
+        stablenets study robust-fashion --quick
+
+    Args:
+        name: Name of the study (stablenets list).
+        data: Another data set than the study's own.
+        out: Folder of the study. By default runs/NAME.
+        quick: A small version, to see that everything works.
+        progress: How to show progress.
+    """
+    from . import studies
+    from .console import shown
+
+    chosen = studies.find(name)
+    with shown(progress) as show, resumable("the same command; finished parts are kept"):
+        folder = chosen.run(data=data, out=out, quick=quick, progress=show)
+    conclude([folder], folder / "report.html", progress)
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List data sets, networks, losses, studies and all other components, with one line each.
+
+    For example:
+
+        stablenets list
+    """
+    from . import catalogue
+    from .console import listing
+
+    for title, rows in catalogue.sections():
+        listing(title, rows)
+
+
+@app.command
+def check(file: Path, /) -> int:
+    """Run the conformance suite on the components in your own Python file. Exit code 1 if a claim is contradicted.
+
+    For example:
+
+        stablenets check my_field.py
+
+    Args:
+        file: Python file; it is executed.
+    """
+    from .console import say
+    from .testing import check_file
+
+    found = check_file(file)
+    for name, findings in found.items():
+        say(name)
+        for finding in findings:
+            say(f"  {finding}")
+    return 0 if all(finding.ok for findings in found.values() for finding in findings) else FAILED
+
+
+def write_report(runs: list[Path], out: Path) -> Path:
+    """Build the page and return its path."""
+    from .report import build
+
+    return build(runs, out)
+
+
+def conclude(paths: list[Path], page: Path, progress: Show) -> None:
+    """Print the table of results, how to check what is proved, and where the report is; for people only."""
+    if progress == "json":
+        return
+    from .console import results, say
+
+    for certified in results(paths):
+        say(f"Check what is proved, by independent code: stablenets verify {shlex.quote(str(certified))}")
+    say(f"The report: {page}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+from .claims import Claims as Claims
+from .claims import Lost as Lost
+from .claims import Property as Property
+from .component import Component as Component
+from .component import by_name as by_name
+from .component import kebab as kebab
+from .errors import ClaimError as ClaimError
+from .errors import InputError as InputError
+from .errors import StableNetsError as StableNetsError
+from .errors import TrainingError as TrainingError

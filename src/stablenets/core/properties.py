@@ -1,0 +1,314 @@
+"""The properties of maps and of vector fields, each with its falsifier.
+
+States are tensors (batch, ...); everything but the batch is one vector, with the Euclidean inner product. Phase-space
+states hold positions q and momenta p as the two halves of dimension 1. Conventions: a field is x' = f(x), so a
+gradient flow is f = -grad V.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from .claims import Map, Property
+
+
+def flat(x: Tensor) -> Tensor:
+    return x.reshape(len(x), -1)
+
+
+def norm(x: Tensor) -> Tensor:
+    return flat(x).norm(dim=1)
+
+
+def inner(x: Tensor, y: Tensor) -> Tensor:
+    return (flat(x) * flat(y)).sum(1)
+
+
+def jacobian(f: Map, x: Tensor) -> Tensor:
+    """Jacobians (batch, out, in) of `f` at every sample of `x`."""
+    one = torch.func.jacrev(lambda v: f(v.reshape(1, *x.shape[1:])).flatten())
+    return torch.func.vmap(one)(flat(x))
+
+
+def gradient(function: Map, x: Tensor) -> Tensor:
+    """Gradients (batch, ...) of a scalar function, `function(x) -> (batch,)`."""
+    return torch.func.grad(lambda v: function(v).sum())(x)
+
+
+def symplectic_matrix(x: Tensor) -> Tensor:
+    """J of q' = dH/dp, p' = -dH/dq for states like `x`, whose dimension 1 holds q, then p."""
+    d = flat(x).shape[1] // 2
+    eye, zero = torch.eye(d, dtype=x.dtype, device=x.device), x.new_zeros(d, d)
+    return torch.cat([torch.cat([zero, eye], 1), torch.cat([-eye, zero], 1)])
+
+
+def positive(size: Tensor) -> Tensor:
+    """A size to divide by, kept above zero in its own precision (1e-300 is zero in float32)."""
+    return size.clamp(min=torch.finfo(size.dtype).tiny)
+
+
+def spectral(m: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(m, 2)
+
+
+def outwards(a: float, b: float, towards: float) -> float:
+    """a * b, rounded towards `towards` unless the product is exact."""
+    product = a * b
+    exact = math.isfinite(product) and Fraction(a) * Fraction(b) == Fraction(product)
+    return product if exact else math.nextafter(product, towards)
+
+
+# --- properties of maps -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lipschitz(Property):
+    """|f(x) - f(y)| <= bound |x - y| in the Euclidean norm. Holds of maps and of fields."""
+
+    bound: float
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        far = norm(f(x) - f(y)) / norm(x - y)
+        return torch.maximum(far, spectral(jacobian(f, x))) / max(self.bound, 1e-300) - 1
+
+    def after(self, first: Property) -> Property | None:
+        return Lipschitz(outwards(self.bound, first.bound, math.inf)) if isinstance(first, Lipschitz) else None
+
+    def stronger(self, other: Property) -> bool:
+        return isinstance(other, Lipschitz) and self.bound < other.bound
+
+
+@dataclass(frozen=True)
+class Averaged(Property):
+    """f = (1 - alpha) I + alpha N with N non-expansive, 0 < alpha < 1 (lecture, "averaged maps")."""
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha = {self.alpha}; an averaged map has 0 < alpha < 1")
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        """|fx - fy|^2 + (1 - alpha)/alpha |(x - fx) - (y - fy)|^2 <= |x - y|^2 (Bauschke & Combettes, Prop. 4.35)."""
+        dx, df = x - y, f(x) - f(y)
+        left = norm(df).square() + (1 - self.alpha) / self.alpha * norm(dx - df).square()
+        return left / norm(dx).square() - 1
+
+    def after(self, first: Property) -> Property | None:
+        if not isinstance(first, Averaged):
+            return None
+        a, b = Fraction(self.alpha), Fraction(first.alpha)  # in floats, all digits cancel near 1
+        exact = (a + b - 2 * a * b) / (1 - a * b)  # Ogura & Yamada 2002; sharp
+        alpha = float(exact)
+        alpha = alpha if Fraction(alpha) >= exact else math.nextafter(alpha, 2)
+        return Averaged(alpha) if alpha < 1 else Lipschitz(1.0)
+
+    def implies(self) -> tuple[Property, ...]:
+        return (Lipschitz(1.0),)
+
+    def stronger(self, other: Property) -> bool:
+        return isinstance(other, Averaged) and self.alpha < other.alpha
+
+
+@dataclass(frozen=True)
+class Expansive(Property):
+    """|f(x) - f(y)| >= bound |x - y| with bound > 0: the map never collapses, its gradients never vanish."""
+
+    bound: float
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        far = norm(f(x) - f(y)) / norm(x - y)
+        m = jacobian(f, x)
+        if m.shape[1] < m.shape[2]:  # into a smaller space: a direction is collapsed
+            return torch.ones_like(far)
+        return 1 - torch.minimum(far, torch.linalg.svdvals(m)[:, -1]) / self.bound
+
+    def after(self, first: Property) -> Property | None:
+        if not isinstance(first, Expansive):
+            return None
+        bound = outwards(self.bound, first.bound, 0.0)
+        return Expansive(bound) if bound > 0 else None
+
+    def stronger(self, other: Property) -> bool:
+        return isinstance(other, Expansive) and self.bound > other.bound
+
+
+@dataclass(frozen=True)
+class Isometry(Property):
+    """|f(x) - f(y)| = |x - y|. Lifts by zeros and permutations are isometries, also between different dimensions."""
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        return (norm(f(x) - f(y)) / norm(x - y) - 1).abs()
+
+    def after(self, first: Property) -> Property | None:
+        return self if isinstance(first, Isometry) else None
+
+    def implies(self) -> tuple[Property, ...]:
+        return (Lipschitz(1.0), Expansive(1.0))
+
+
+@dataclass(frozen=True)
+class Symplectic(Property):
+    """Df^T J Df = J."""
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        m, j = jacobian(f, x), symplectic_matrix(x)
+        return spectral(m.mT @ j @ m - j) / spectral(m).square().clamp(min=1)  # rounding grows with |Df|^2
+
+    def after(self, first: Property) -> Property | None:
+        return self if isinstance(first, Symplectic) else None
+
+    def implies(self) -> tuple[Property, ...]:
+        return (VolumePreserving(),)
+
+
+@dataclass(frozen=True)
+class VolumePreserving(Property):
+    """|det Df| = 1."""
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        m = jacobian(f, x)
+        # log|det| = sum of log singular values; each is known up to eps * condition number
+        return torch.linalg.slogdet(m).logabsdet.abs() / torch.linalg.cond(m).clamp(min=1)
+
+    def after(self, first: Property) -> Property | None:
+        return self if isinstance(first, VolumePreserving) else None
+
+
+@dataclass(frozen=True)
+class Invertible(Property):
+    """The map is a bijection with an invertible derivative."""
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        """Positive where two points collide or the sign of the determinant differs between them."""
+        at_x, at_y = jacobian(f, x), jacobian(f, y)
+        signs = torch.linalg.slogdet(at_x).sign * torch.linalg.slogdet(at_y).sign
+        sizes = torch.linalg.svdvals(at_x)
+        collapsed = sizes[:, -1] <= 1e-15 * sizes[:, 0]  # also where the derivative is singular
+        collision = collapsed | (norm(f(x) - f(y)) < 1e-12 * norm(x - y))
+        return torch.where(collision, torch.ones_like(signs), -signs)
+
+    def after(self, first: Property) -> Property | None:
+        return self if isinstance(first, Invertible) else None
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A function of the state, `function(x) -> (batch,)`; `degree` 1 or 2 for a linear or quadratic one, else None.
+
+    Two invariants are the same when their functions are: the energies of two fields have one name and differ. Give a
+    method of the field (equal whenever the field is the same object), not a new lambda at each call.
+    """
+
+    name: str
+    function: Map = field(repr=False)
+    degree: int | None = None
+
+
+@dataclass(frozen=True)
+class Preserves(Property):
+    """I(f(x)) = I(x) for the invariant I."""
+
+    invariant: Invariant
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        i, fx = self.invariant.function, f(x)
+        scale = norm(gradient(i, x)) * norm(x) + norm(gradient(i, fx)) * norm(fx) + i(x).abs()
+        return (i(fx) - i(x)).abs() / positive(scale)
+
+    def after(self, first: Property) -> Property | None:
+        return self if first == self else None
+
+    def kind(self) -> object:
+        return self
+
+
+# --- properties of vector fields ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OneSidedLipschitz(Property):
+    """<f(x) - f(y), x - y> <= nu |x - y|^2; nu <= 0 is a monotone, nu < 0 a contractive field (chapter Def. 1)."""
+
+    nu: float
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        dx, df = x - y, f(x) - f(y)
+        # relative to the size of f, not of df: where f is saturated, df is nothing but rounding
+        scale = positive(((norm(f(x)) + norm(f(y))) / norm(dx)).clamp(min=abs(self.nu)))
+        return (inner(df, dx) / norm(dx).square() - self.nu) / scale
+
+    def stronger(self, other: Property) -> bool:
+        return isinstance(other, OneSidedLipschitz) and self.nu < other.nu
+
+
+@dataclass(frozen=True)
+class Cocoercive(Property):
+    """-<f(x) - f(y), x - y> >= beta |f(x) - f(y)|^2: f = -grad V with V convex and 1/beta-smooth (chapter (16))."""
+
+    beta: float
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        dx, df = x - y, f(x) - f(y)
+        # relative to |dx|^2 / beta, the largest value that <df, dx> may take
+        return (self.beta * norm(df).square() + inner(df, dx)) * self.beta / norm(dx).square()
+
+    def implies(self) -> tuple[Property, ...]:
+        return (Lipschitz(1 / self.beta), OneSidedLipschitz(0.0))
+
+    def stronger(self, other: Property) -> bool:
+        return isinstance(other, Cocoercive) and self.beta > other.beta
+
+
+@dataclass(frozen=True)
+class Hamiltonian(Property):
+    """f = J grad H: J^-1 Df is symmetric."""
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        s = symplectic_matrix(x).mT @ jacobian(f, x)
+        return spectral(s - s.mT) / positive(spectral(s))
+
+    def implies(self) -> tuple[Property, ...]:
+        return (DivergenceFree(),)
+
+
+@dataclass(frozen=True)
+class DivergenceFree(Property):
+    """trace Df = 0."""
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        m = jacobian(f, x)
+        return m.diagonal(dim1=1, dim2=2).sum(1).abs() / positive(spectral(m))
+
+
+@dataclass(frozen=True)
+class FirstIntegral(Property):
+    """grad I . f = 0: the flow keeps the invariant I."""
+
+    invariant: Invariant
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        g, fx = gradient(self.invariant.function, x), f(x)
+        return inner(g, fx).abs() / positive(norm(g) * norm(fx))
+
+    def kind(self) -> object:
+        return self
+
+
+@dataclass(frozen=True)
+class Dissipates(Property):
+    """grad V . f <= 0: V never increases along the flow."""
+
+    function: Invariant
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        g, fx = gradient(self.function.function, x), f(x)
+        return inner(g, fx) / positive(norm(g) * norm(fx))
+
+    def kind(self) -> object:
+        return self

@@ -1,0 +1,9 @@
+from .augment import Augment as Augment
+from .augment import ShiftFlip as ShiftFlip
+from .folder import read_folder as read_folder
+from .idx import read_idx as read_idx
+from .image_data import ImageData as ImageData
+from .loader import DeviceLoader as DeviceLoader
+from .npz import read_npz as read_npz
+from .registry import data_sets as data_sets
+from .registry import load_data as load_data

@@ -1,0 +1,10 @@
+from .activations import Activation as Activation
+from .activations import LeakyReLU as LeakyReLU
+from .activations import ReLU as ReLU
+from .activations import Softplus as Softplus
+from .activations import Tanh as Tanh
+from .base import Field as Field
+from .base import SplitField as SplitField
+from .free import FreeField as FreeField
+from .gradient import ConvexGradient as ConvexGradient
+from .hamiltonian import SeparableHamiltonian as SeparableHamiltonian

@@ -1,0 +1,10 @@
+from .base import Integrator as Integrator
+from .runge_kutta import RK4 as RK4
+from .runge_kutta import SSPRK3 as SSPRK3
+from .runge_kutta import Euler as Euler
+from .runge_kutta import ExplicitRungeKutta as ExplicitRungeKutta
+from .runge_kutta import Heun as Heun
+from .runge_kutta import Midpoint as Midpoint
+from .symplectic import Splitting as Splitting
+from .symplectic import StormerVerlet as StormerVerlet
+from .symplectic import SymplecticEuler as SymplecticEuler

@@ -1,0 +1,11 @@
+from .base import Layer as Layer
+from .chain import Chain as Chain
+from .chain import claims as claims
+from .chain import leaves as leaves
+from .files import load as load
+from .files import save as save
+from .files import weights_hash as weights_hash
+from .flow import Flow as Flow
+from .heads import NormalisedHead as NormalisedHead
+from .isometries import Lift as Lift
+from .isometries import Normalise as Normalise

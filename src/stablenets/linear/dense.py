@@ -1,0 +1,57 @@
+"""A dense matrix as a linear map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import LinearMap
+from .bounds import spectral_norm_bound
+
+
+class Dense(LinearMap):
+    """x (batch, in_features) -> x W^T (batch, out_features), with `weight` W (out_features, in_features).
+
+    The initial weight is random with spectral norm close to 1.
+
+    >>> a = Dense(3, 5)
+    >>> a.norm_bound() >= float(torch.linalg.matrix_norm(a.matrix(), 2))
+    True
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.input_shape, self.output_shape = (in_features,), (out_features,)
+        # E ||W|| = sqrt(in) + sqrt(out) for standard normal entries (Gordon)
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / (in_features**0.5 + out_features**0.5))
+        self._start()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return F.linear(y, self.weight.mT)
+
+    def _apply64(self, x: Tensor) -> Tensor:
+        return F.linear(x.double(), self.weight.double())
+
+    @torch.no_grad()
+    def norm_bound(self) -> float:
+        """Largest singular value in float64, with LAPACK's error bound added."""
+        return spectral_norm_bound(self.weight.double())
+
+    @property
+    def norm_theorem(self) -> str:
+        return "largest singular value of the matrix (float64 SVD with its backward error)"
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        for shape in ((4, 4), (4, 9), (6, 3)):
+            a = cls(*shape)
+            a.weight.data *= 3  # far from the near-isometry it starts as
+            yield a

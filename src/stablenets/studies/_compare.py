@@ -1,0 +1,43 @@
+"""What studies share that train the non-expansive network and the ResNet side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..core.errors import InputError, message
+from ..tasks import classify
+from ..tasks.options import ClassifyConfig
+from ..tasks.run_folder import Run
+
+NETWORKS = {"non-expansive": "non-expansive-net", "resnet": "res-net"}
+
+
+def open_runs(folder: Path, config: ClassifyConfig) -> dict[str, Run]:
+    """For each network its run in `folder`: the one that is there, finished or not, else a new one.
+
+    Raises:
+        InputError: a run that is there has other options.
+    """
+    runs = {}
+    for name, network in NETWORKS.items():
+        path = folder / name
+        wanted = replace(config, network=network, out=str(path))
+        if not Run(path).has("config.toml"):
+            runs[name] = classify.create(wanted)
+            continue
+        runs[name] = Run(path)
+        found = runs[name].config
+        if found != replace(classify.settled(wanted), precision=found.precision):  # that is the machine's choice
+            todo = "Choose another folder by --out, or delete this one."
+            raise InputError(message(f"{path} is a run with other options", "the options of this study", todo))
+    return runs
+
+
+def free(folder: Path) -> Path:
+    """`folder` if it does not exist yet, else the first of folder-2, folder-3, ... that does not."""
+    number, candidate = 1, folder
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate

@@ -1,0 +1,1 @@
+from .oscillator import HarmonicOscillator as HarmonicOscillator

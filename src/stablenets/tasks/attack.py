@@ -1,0 +1,119 @@
+"""Attack a trained network at several radii and set the results beside what is proved."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..attack import PGD, Curve, robust_curve
+from ..certify import Certificate
+from ..core.errors import ClaimError, message
+from ..data import ImageData
+from ..layers import load
+from .options import ClassifyConfig
+from .progress import Progress
+from .run_folder import Run
+
+BATCH = 500
+GALLERY = 6  # most images in the gallery
+
+
+def attack(run: Run, config: ClassifyConfig, data: ImageData, device: torch.device, progress: Progress) -> None:
+    """Write samples.npz and attack.json. Without certificate.json the certified radii are NaN.
+
+    Raises:
+        InputError: the model or the certificate cannot be used, or the certificate belongs to other weights.
+        ClaimError: an attack succeeded within a certified radius. The files are written all the same.
+    """
+    net = load(run.file("model.safetensors"))
+    proof = Certificate.load(run.file("certificate.json"), net) if run.has("certificate.json") else None
+    x, y = data.x_test[: config.test_limit], data.y_test[: config.test_limit]
+    radius = None if proof is None else proof.radius(x)
+    logits = scores(net, x) if proof is None else proof.logits(x)
+    task, note = "attacking", f"{len(y)} images at {len(config.radii)} radii"
+    progress(task, 0, 0, note)
+    net.to(device)
+    curve = robust_curve(
+        net, x.to(device), y.to(device), config.radii, steps=config.attack_steps, seed=config.seed, certified=radius
+    )
+    arrays = {
+        "x": x,
+        "y": y,
+        "logits": logits,
+        "certified_radius": torch.full((len(y),), torch.nan, dtype=torch.float64) if radius is None else radius,
+        "smallest_attack": curve.smallest,
+        "x_adv": curve.x_adv,
+        "adv_index": curve.index,
+        "adv_radius": curve.smallest[curve.index],
+        "adv_prediction": curve.predictions,
+    } | gallery(net, x, y, logits, curve, config, device)
+    refuted = [] if proof is None or radius is None else contradictions(proof, x, radius, curve)
+    right = logits.argmax(1) == y
+    run.remove("attack.json")  # while samples.npz is another one's
+    run.write_arrays("samples.npz", {name: np.asarray(value.cpu()) for name, value in arrays.items()})
+    run.write_json(
+        "attack.json",
+        {
+            "attack": {"name": "PGD", "norm": 2, "steps": config.attack_steps, "step_size": None, "seed": config.seed},
+            "n": len(y),
+            "clean_accuracy": curve.accuracy[0],
+            "radii": list(curve.radii),
+            "robust_accuracy": list(curve.accuracy),
+            "certified_accuracy": None
+            if radius is None
+            else [float((right & (radius > r)).double().mean()) for r in curve.radii],
+            "sandwich_ok": not refuted,
+        },
+    )
+    progress(task, 1, 1, note)
+    if refuted:
+        given = f"the attack refutes the certificate of {len(refuted)} test images, the first of index {refuted[0]}"
+        raise ClaimError(message(given, "no successful attack within a certified radius", "Please report this bug."))
+
+
+@torch.no_grad()
+def scores(net: nn.Module, x: Tensor) -> Tensor:
+    """Scores (n, classes) of a network on the CPU, as float64."""
+    return torch.cat([net(part) for part in x.split(BATCH)]).double()
+
+
+def contradictions(proof: Certificate, x: Tensor, radius: Tensor, curve: Curve) -> list[int]:
+    """The images that an attack changed by at most their certified `radius` (n,) and that are answered otherwise.
+
+    Both is measured in float64, the arithmetic that the certificate speaks of.
+    """
+    x_adv = curve.x_adv.cpu()
+    distance = (x_adv.double() - x[curve.index].double()).flatten(1).norm(dim=1)
+    near = curve.index[distance <= radius[curve.index]]
+    if len(near) == 0:
+        return []
+    answers = proof.logits(x_adv[distance <= radius[curve.index]]).argmax(1)
+    return near[answers != proof.logits(x[near]).argmax(1)].tolist()
+
+
+def gallery(
+    net: nn.Module, x: Tensor, y: Tensor, logits: Tensor, curve: Curve, config: ClassifyConfig, device: torch.device
+) -> dict[str, Tensor]:
+    """One image attacked at growing radii: the first that is answered rightly."""
+    right = (logits.argmax(1) == y).nonzero()[:, 0]
+    if len(right) == 0:
+        return {}
+    index = right[:1]
+    sizes = [r for r in curve.radii if r > 0]
+    radii = [0.0] + [sizes[round(k)] for k in np.linspace(0, len(sizes) - 1, min(len(sizes), GALLERY - 1))]
+    original, label = x[index].to(device), y[index].to(device)
+    images = torch.cat(
+        [
+            PGD(r, steps=config.attack_steps, seed=config.seed)(net, original, label) if r > 0 else original
+            for r in radii
+        ]
+    )
+    with torch.no_grad():
+        answers = net(images).argmax(1)
+    return {
+        "gallery_x": images,
+        "gallery_radius": torch.tensor(radii, dtype=torch.float64),
+        "gallery_prediction": answers,
+        "gallery_index": index[0],
+    }

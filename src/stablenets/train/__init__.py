@@ -1,0 +1,9 @@
+from .evaluate import evaluate_accuracy as evaluate_accuracy
+from .loop import fit as fit
+from .losses import CrossEntropy as CrossEntropy
+from .losses import Loss as Loss
+from .losses import MultiMargin as MultiMargin
+from .losses import OffsetCrossEntropy as OffsetCrossEntropy
+from .precision import fast_training_dtype as fast_training_dtype
+from .progress import Epoch as Epoch
+from .schedule import one_cycle as one_cycle

@@ -1,0 +1,200 @@
+"""Integrators: order against an independent solver, and the quantities computed from the tableau."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from scipy.integrate import solve_ivp
+
+import everything  # noqa: F401  fills the registries
+from stablenets.core.claims import Claims
+from stablenets.core.properties import (
+    Averaged,
+    Cocoercive,
+    DivergenceFree,
+    Expansive,
+    Hamiltonian,
+    Invertible,
+    Lipschitz,
+    OneSidedLipschitz,
+    Symplectic,
+    VolumePreserving,
+)
+from stablenets.fields import ConvexGradient, FreeField, SeparableHamiltonian
+from stablenets.integrators import (
+    RK4,
+    SSPRK3,
+    Euler,
+    ExplicitRungeKutta,
+    Heun,
+    Integrator,
+    Midpoint,
+    StormerVerlet,
+    SymplecticEuler,
+)
+from stablenets.layers import Flow
+from stablenets.systems import HarmonicOscillator
+from stablenets.testing.steps import NonlinearPendulum
+
+ALL = [pytest.param(g, id=n) for n, c in sorted(Integrator.registry.items()) for g in c.examples()]
+RUNGE_KUTTA = [p for p in ALL if isinstance(p.values[0], ExplicitRungeKutta)]
+
+
+@pytest.mark.parametrize("driven", [False, True], ids=["autonomous", "time-dependent"])
+@pytest.mark.parametrize("integrator", ALL)
+def test_order(integrator: Integrator, driven: bool):
+    """Against DOP853, on a field nonlinear in everything; with its own time in velocity and force where driven."""
+    f = NonlinearPendulum(driven)
+    if not isinstance(f, integrator.needs):
+        pytest.skip(f"needs a {integrator.needs.__name__}")
+    start = [1.1, -0.7]
+
+    def right(t: float, y: np.ndarray) -> np.ndarray:
+        return f(torch.tensor(y)[None], t)[0].numpy()
+
+    exact = solve_ivp(right, (0.3, 1.3), start, "DOP853", rtol=1e-13, atol=1e-13).y[:, -1]
+    errors = []
+    for n in (16, 32, 64):
+        x = torch.tensor([start], dtype=torch.float64)
+        for i in range(n):
+            x = integrator.step(f, x, 1 / n, 0.3 + i / n)
+        errors.append(float(np.abs(x[0].numpy() - exact).max()))
+    rates = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert rates[-1] == pytest.approx(integrator.order, abs=0.1), f"{integrator}: errors {errors}"
+
+
+@pytest.mark.parametrize("integrator", RUNGE_KUTTA)
+def test_tableau(integrator):
+    """Explicit, consistent, and of the declared order on quadratures."""
+    a, b = integrator.a, integrator.b
+    assert len(a) == len(b) and all(len(row) == i for i, row in enumerate(a))
+    c = [sum(row) for row in a]
+    assert sum(b) == pytest.approx(1)
+    for k in range(1, integrator.order):
+        assert sum(bi * ci**k for bi, ci in zip(b, c, strict=True)) == pytest.approx(1 / (k + 1))
+
+
+@pytest.mark.parametrize("integrator", RUNGE_KUTTA)
+def test_contractivity_radius_from_its_definition(integrator):
+    """Independently: the largest r with M + diag(b) / r >= 0, by bisection on Cholesky's success."""
+    s, b = len(integrator.b), np.array(integrator.b)
+    a = np.zeros((s, s))
+    for i, row in enumerate(integrator.a):
+        a[i, :i] = row
+    m = np.diag(b) @ a + a.T @ np.diag(b) - np.outer(b, b)
+
+    def semidefinite(r: float) -> bool:
+        return scipy.linalg.eigvalsh(m + np.diag(b) / r)[0] >= -1e-10
+
+    r = integrator.contractivity_radius()
+    if r == 0:
+        assert (b <= 0).any() and not semidefinite(1e-3)
+    else:
+        assert semidefinite(r) and not semidefinite(1.001 * r)
+
+
+def test_known_contractivity_radii():
+    """Dahlquist & Jeltsch 1979."""
+    radii = {c: c.contractivity_radius() for c in (Euler, Midpoint, Heun, SSPRK3, RK4)}
+    assert radii == {Euler: 1, Midpoint: 0, Heun: 1, SSPRK3: 1, RK4: 1}
+
+
+def test_step_limits():
+    cocoercive = Claims([Cocoercive(0.25)])
+    assert [g.step_limit(cocoercive) for g in (Euler(), Heun(), SSPRK3(), RK4())] == [0.5] * 4
+    assert Midpoint().step_limit(cocoercive) is None
+    assert Euler().step_limit(Claims([Lipschitz(1.0)])) is None
+    assert StormerVerlet().step_limit(Claims([Hamiltonian()])) == math.inf
+    assert StormerVerlet().step_limit(cocoercive) is None
+
+
+def test_what_an_euler_step_is_claimed_to_be():
+    field = Claims([Cocoercive(0.5)])  # so 2-Lipschitz; limit 1
+    assert Euler().transfer(field, 0.25).get(Averaged).alpha == pytest.approx(0.25)
+    assert Euler().transfer(field, 0.25).get(Lipschitz) == Lipschitz(1.0)
+    assert Euler().transfer(field, 0.25).get(Expansive).bound == pytest.approx(0.5)
+    assert Euler().transfer(field, 0.25).get(Invertible) is not None
+    assert Euler().transfer(field, 0.5).get(Expansive) is None, "half of the limit may collapse"
+    assert Euler().transfer(field, 2.0).get(Lipschitz).bound == pytest.approx(math.sqrt(17))
+    assert Euler().transfer(field, -0.1).get(Lipschitz).bound == pytest.approx(1.2), "backwards: no contraction"
+    dissipative = Claims([OneSidedLipschitz(-1.0), Lipschitz(2.0)])
+    assert Euler().transfer(dissipative, 0.25).get(Lipschitz).bound == pytest.approx(math.sqrt(0.75))
+
+
+def test_other_runge_kutta_steps_are_not_claimed_averaged():
+    for integrator in (Heun(), SSPRK3(), RK4()):
+        claims = integrator.transfer(Claims([Cocoercive(0.5)]), 0.5)
+        assert claims.get(Averaged) is None and claims.get(Lipschitz) == Lipschitz(1.0)
+
+
+@pytest.mark.parametrize("integrator", [SymplecticEuler(), StormerVerlet()], ids=repr)
+def test_what_a_splitting_step_is_claimed_to_be(integrator):
+    assert Symplectic() in integrator.transfer(Claims([Hamiltonian()]), 7.0)
+    volume = integrator.transfer(Claims([DivergenceFree()]), 7.0)
+    assert VolumePreserving() in volume and Symplectic() not in volume
+    assert integrator.transfer(Claims([Hamiltonian()]), 7.0).get(Lipschitz) is None
+
+
+@pytest.mark.parametrize("integrator", ALL)
+def test_a_step_of_zero_is_the_identity(integrator: Integrator):
+    f = HarmonicOscillator()
+    x = torch.randn(3, 2)
+    assert torch.equal(integrator.step(f, x, 0.0), x)
+    bound = integrator.transfer(f.claims(), 0.0).get(Lipschitz)
+    assert bound is not None and bound.bound == pytest.approx(1.0)
+
+
+def test_stormer_verlet_is_reversible_and_keeps_the_energy_near():
+    f = next(SeparableHamiltonian.examples()).double().requires_grad_(False)
+    h = 0.3 / f.claims().get(Lipschitz).bound
+    x = torch.randn(5, 4, dtype=torch.float64)
+    y = x
+    start, worst = f.energy(x), 0.0
+    for _ in range(500):
+        y = StormerVerlet().step(f, y, h)
+        worst = max(worst, float((f.energy(y) - start).abs().max()))
+    assert 0 < worst < 0.05 * float(start.max())
+    for _ in range(500):
+        y = StormerVerlet().step(f, y, -h)
+    torch.testing.assert_close(y, x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("integrator", ALL)
+def test_the_step_size_may_be_a_tensor_with_a_gradient(integrator: Integrator):
+    f = HarmonicOscillator(1.3)
+    x = torch.randn(2, 2, dtype=torch.float64)
+    h = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    out = integrator.step(f, x, h)
+    torch.testing.assert_close(out, integrator.step(f, x, 0.4))
+    (slope,) = torch.autograd.grad(out.sum(), h)
+    difference = (integrator.step(f, x, 0.4 + 1e-6) - integrator.step(f, x, 0.4 - 1e-6)).sum() / 2e-6
+    assert float(slope) == pytest.approx(float(difference), rel=1e-6)
+
+
+@pytest.mark.parametrize("integrator", ALL)
+def test_states_of_any_shape_and_dtype(integrator: Integrator):
+    x = torch.randn(3, 2, 4, 4)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        y = integrator.step(HarmonicOscillator(), x.to(dtype), 0.1)
+        assert y.shape == x.shape and y.dtype == dtype
+
+
+def test_an_integrator_refuses_a_field_that_it_cannot_step():
+    with pytest.raises(TypeError) as error:
+        Flow(next(ConvexGradient.examples()), StormerVerlet(), h=0.1)
+    assert str(error.value).startswith(
+        "StormerVerlet integrates a SplitField, but got ConvexGradient. Integrators that accept it: Euler, Heun"
+    )
+    assert Integrator.accepting(next(FreeField.examples())) == Integrator.accepting(next(ConvexGradient.examples()))
+    assert "StormerVerlet" in Integrator.accepting(HarmonicOscillator())
+
+
+@pytest.mark.parametrize("integrator", ALL)
+def test_every_integrator_states_its_source_and_theorem(integrator: Integrator):
+    assert integrator.order >= 1 and len(integrator.reference) > 5
+    limit = [integrator.step_limit(Claims([claim])) for claim in (Cocoercive(1.0), Hamiltonian())]
+    assert all(v is None for v in limit) or type(integrator).__name__ in integrator.theorem
