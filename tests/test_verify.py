@@ -23,6 +23,7 @@ from torch import nn
 
 import stablenets as sn
 from stablenets.certify.checker import architecture, maps, norms, runge_kutta, shapes, strict
+from stablenets.certify.checker.linear_maps import MapSpec
 from stablenets.certify.checker.model_file import ModelFile, read_model
 from stablenets.certify.checker.proofs import frozen, prove_layer
 from stablenets.certify.verify import verify
@@ -828,7 +829,7 @@ def test_shapes_are_found_backwards():
             layer("Normalise", mean=[0.1], std=[1.0]),
             layer("PixelUnshuffle", downscale_factor=2),
             layer("Lift", in_channels=4, out_channels=6),
-            layer("Flow", inputs=(6, 3, 4)),
+            layer("Flow", linear=MapSpec("Conv2d", {}, {}, (6, 3, 4), (2, 3, 4))),
             layer("AvgPool2d", window=[2, 2], divisor=4),
             layer("Flatten"),
             layer("Linear", in_features=12, out_features=5),

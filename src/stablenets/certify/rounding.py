@@ -17,7 +17,6 @@ from ..core.errors import ClaimError, message
 from ..fields import Activation, ConvexGradient, LeakyReLU, ReLU, Softplus, Tanh
 from ..integrators import ExplicitRungeKutta
 from ..layers import Flow, Lift, Normalise, NormalisedHead
-from ..linear import Conv2d, Dense, LinearMap
 
 U = 2.0**-53  # unit roundoff of float64
 UP = 1 + 1e-9  # these are error bounds of size 1e-12: a generous outward rounding of them costs nothing
@@ -40,24 +39,6 @@ def gamma(m: int) -> float:
     return m * U / (1 - m * U)
 
 
-def absolute_norm(linear: LinearMap) -> float:
-    """An upper bound of || |A| ||_2 by the Schur test: sqrt of largest row sum times largest column sum."""
-    w = linear.weight.detach().double().abs()
-    dims = tuple(range(2, w.dim()))
-    w = w.sum(dims) if dims else w  # the sum over a kernel bounds the sums over every position
-    return math.sqrt(float(w.sum(0).max()) * float(w.sum(1).max())) * UP
-
-
-def dot_lengths(linear: LinearMap) -> tuple[int, int]:
-    """Lengths of the dot products in A x and in A^T y."""
-    if isinstance(linear, Dense):
-        return linear.in_features, linear.out_features
-    if isinstance(linear, Conv2d):
-        taps = linear.kernel_size**2
-        return linear.in_channels * taps, linear.out_channels * taps
-    raise ClaimError(message(f"no rounding analysis for {type(linear).__name__}", "Dense or Conv2d"))
-
-
 ACTIVATION_ERROR: dict[type[Activation], float] = {
     ReLU: 0,
     LeakyReLU: 1,
@@ -72,7 +53,7 @@ def field_error(f: ConvexGradient, bound: float) -> Callable[[float], tuple[floa
         raise ClaimError(message(f"no rounding analysis for {type(f.activation).__name__}", "ReLU, Tanh, ..."))
     outputs = math.prod(f.linear.output_shape)
     beta = float(f.bias.detach().double().norm()) * math.sqrt(outputs / f.linear.output_shape[0])
-    absolute, (m, m_adjoint) = absolute_norm(f.linear), dot_lengths(f.linear)
+    absolute, (m, m_adjoint) = f.linear.absolute_bound(), f.linear.dot_lengths
     slope, c = f.activation.slope[1], ACTIVATION_ERROR[type(f.activation)]
     at_zero = float(f.activation(torch.zeros(1, dtype=torch.float64)).abs()) * math.sqrt(outputs)
 

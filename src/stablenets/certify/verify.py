@@ -13,11 +13,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .checker.architecture import Layer, kind, layers
+from .checker.architecture import Layer, layers
 from .checker.model_file import ModelFile, read_model
 from .checker.proofs import prove_head, prove_layer
 from .checker.shapes import states
-from .checker.strict import Rejected, entries, items, natural, number, parse, text
+from .checker.strict import Rejected, entries, items, kind, natural, number, parse, text
 
 SCHEMA = "stablenets/certificate/1"
 SIZE_LIMIT = 64 * 2**20

@@ -43,6 +43,19 @@ class LinearMap(Component, root=True):
     def norm_theorem(self) -> str:
         """The theorem behind `norm_bound`, in one sentence."""
 
+    @property
+    @abc.abstractmethod
+    def dot_lengths(self) -> tuple[int, int]:
+        """Lengths of the longest dot products in an evaluation of A x and of A^T y (for the rounding analysis)."""
+
+    @torch.no_grad()
+    def absolute_bound(self) -> float:
+        """An upper bound of || |A| ||_2 by the Schur test: sqrt of largest row sum times largest column sum."""
+        w = self.weight.detach().double().abs()
+        dims = tuple(range(2, w.dim()))
+        w = w.sum(dims) if dims else w  # the sum over a kernel bounds the sums over every position
+        return math.sqrt(float(w.sum(0).max()) * float(w.sum(1).max())) * (1 + 1e-9)
+
     @torch.no_grad()
     def norm_estimate(self, iterations: int = 1) -> float:
         """An estimate of ||A||_2 *from below* by warm-started power iteration (chapter (31)).

@@ -89,6 +89,11 @@ class Conv2d(LinearMap):
     def _apply64(self, x: Tensor) -> Tensor:
         return self._convolve(x.double(), self.weight.double())
 
+    @property
+    def dot_lengths(self) -> tuple[int, int]:
+        taps = self.kernel_size**2
+        return self.in_channels * taps, self.out_channels * taps
+
     def _small(self) -> bool:
         pixels = self.image_size[0] * self.image_size[1]
         return max(self.in_channels, self.out_channels) * pixels <= 4 * EXPLICIT_LIMIT and (

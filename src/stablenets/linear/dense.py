@@ -40,6 +40,10 @@ class Dense(LinearMap):
     def _apply64(self, x: Tensor) -> Tensor:
         return F.linear(x.double(), self.weight.double())
 
+    @property
+    def dot_lengths(self) -> tuple[int, int]:
+        return self.in_features, self.out_features
+
     @torch.no_grad()
     def norm_bound(self) -> float:
         """Largest singular value in float64, with LAPACK's error bound added."""

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .linear_maps import read_map
+from .networks import NETWORKS
 from .runge_kutta import METHODS
-from .strict import Rejected, entries, items, natural, number, text
+from .strict import Rejected, entries, items, join, kind, natural, number
 
 MAX_LAYERS = 10_000
 ARGUMENTS = {
@@ -24,14 +26,6 @@ ARGUMENTS = {
     "torch.LeakyReLU": ("negative_slope",),
     "torch.Tanh": (),
 }
-NETWORK = (
-    "image_shape", "classes", "patch", "channels", "blocks", "hidden", "dense_width", "dense_blocks", "time",
-)  # fmt: skip
-
-
-def join(*parts: str) -> str:
-    """A dotted name."""
-    return ".".join(p for p in parts if p)
 
 
 @dataclass(frozen=True)
@@ -41,8 +35,7 @@ class Layer:
     Attributes:
         name: path of the module, e.g. "body.layers.3".
         kind: class name.
-        given: its arguments, checked; of a Flow: "linear", "activation", "integrator" (class names), "inputs" (the
-            shape of a state) and whether its convolution is "circular".
+        given: its arguments, checked; of a Flow: "linear" (a `MapSpec`), "activation" and "integrator" (class names).
         tensors: shapes of its tensors by name.
     """
 
@@ -54,13 +47,6 @@ class Layer:
     def path(self, name: str) -> str:
         """Full name of something inside the layer."""
         return join(self.name, name)
-
-
-def kind(config: Any, what: str) -> str:
-    """The type of a component's description."""
-    if not isinstance(config, dict) or "type" not in config:
-        raise Rejected(f"{what} is not the description of a component")
-    return text(config["type"], f"the type of {what}")
 
 
 def layers(config: Any, name: str = "") -> list[Layer]:
@@ -84,8 +70,9 @@ def _walk(config: Any, name: str) -> Iterator[Layer]:
         middle = "layers" if type_ == "Chain" else ""
         for i, part in enumerate(items(entries(config, ("type", "layers"), what)["layers"], what)):
             yield from _walk(part, join(name, middle, str(i)))
-    elif type_ == "NonExpansiveNet":
-        for i, part in enumerate(_non_expansive_net(entries(config, ("type", *NETWORK), what))):
+    elif type_ in NETWORKS:
+        keys, parts = NETWORKS[type_]
+        for i, part in enumerate(parts(entries(config, ("type", *keys), what))):
             yield from _walk(part, join(name, "body.layers", str(i)))
     elif type_ == "Flow":
         yield _flow(config, name, what)
@@ -94,40 +81,6 @@ def _walk(config: Any, name: str) -> Iterator[Layer]:
         yield _plain(type_.removeprefix("torch."), {k: v for k, v in given.items() if k != "type"}, name, what)
     else:
         raise Rejected(f"not covered by the checker: {what} is a {type_}")
-
-
-def _non_expansive_net(given: dict[str, Any]) -> Iterator[Any]:
-    """The descriptions of the layers of a `NonExpansiveNet`: patches to channels, blocks, dense blocks, head."""
-    what = "NonExpansiveNet"
-    c, *size = (natural(n, f"{what}: image_shape") for n in items(given["image_shape"], f"{what}: image_shape"))
-    patch = natural(given["patch"], f"{what}: patch")
-    blocks = [natural(n, f"{what}: blocks", least=0) for n in items(given["blocks"], f"{what}: blocks")]
-    widths = given["channels"]
-    widths = [None] * len(blocks) if widths is None else items(widths, f"{what}: channels")
-    if len(size) != 2 or len(widths) != len(blocks):
-        raise Rejected(f"{what}: image_shape, channels and blocks do not fit together")
-
-    def flow(linear: dict[str, Any]) -> dict[str, Any]:
-        field = {"type": "ConvexGradient", "linear": linear, "activation": {"type": "ReLU"}}
-        rest = {"time": given["time"], "h": None, "steps": 1 if given["time"] is None else None}
-        return {"type": "Flow", "field": field, "integrator": {"type": "Euler"}, **rest}
-
-    for count, width in zip(blocks, widths, strict=True):
-        if any(s % patch for s in size):
-            raise Rejected(f"{what}: an image of {size} cannot be cut into patches of {patch}")
-        c, size = c * patch * patch, [s // patch for s in size]
-        yield {"type": "torch.PixelUnshuffle", "downscale_factor": patch}
-        if width is not None and natural(width, f"{what}: channels", least=c) > c:
-            yield {"type": "Lift", "in_channels": c, "out_channels": width}
-            c = width
-        for _ in range(count):
-            shape = {"in_channels": c, "out_channels": given["hidden"], "kernel_size": 3}
-            yield flow({"type": "Conv2d", **shape, "image_size": list(size), "padding": "zero"})
-    features = c * size[0] * size[1]
-    yield {"type": "torch.Flatten", "start_dim": 1, "end_dim": -1}
-    for _ in range(natural(given["dense_blocks"], f"{what}: dense_blocks", least=0)):
-        yield flow({"type": "Dense", "in_features": features, "out_features": given["dense_width"]})
-    yield {"type": "NormalisedHead", "in_features": features, "classes": given["classes"]}
 
 
 def _flow(config: Any, name: str, what: str) -> Layer:
@@ -149,36 +102,11 @@ def _flow(config: Any, name: str, what: str) -> Layer:
     slope = entries(field["activation"], ("type", *leaky), f"{what}: activation")
     if leaky and number(slope["negative_slope"], f"{what}: negative_slope") > 1:
         raise Rejected(f"{what}: negative_slope is above 1")
-    linear, shape, inputs, outputs = _linear(field["linear"], what)
-    prefix = join(name, "field")
-    tensors = {
-        f"{prefix}.bias": (outputs[0],),
-        f"{prefix}.linear.weight": shape,
-        f"{prefix}.linear.singular_vector": (1, *inputs),
-    }
-    circular = field["linear"].get("padding") == "circular"
+    linear, prefix = read_map(field["linear"], f"{what}: linear"), join(name, "field")
+    tensors = {f"{prefix}.bias": (linear.output_shape[0],)}
+    tensors |= {f"{prefix}.linear.{key}": shape for key, shape in linear.tensors.items()}
     spec = {"linear": linear, "activation": activation, "integrator": integrator}
-    return Layer(name, "Flow", spec | {"inputs": inputs, "circular": circular}, tensors)
-
-
-def _linear(config: Any, what: str) -> tuple[str, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Type, shape of the weight, shapes of input and output of a linear map."""
-    type_, what = kind(config, f"{what}: linear"), f"{what}: linear"
-    if type_ == "Dense":
-        given = entries(config, ("type", "in_features", "out_features"), what)
-        n, m = natural(given["in_features"], what), natural(given["out_features"], what)
-        return type_, (m, n), (n,), (m,)
-    if type_ != "Conv2d":
-        raise Rejected(f"not covered by the checker: {what} is a {type_}")
-    keys = ("type", "in_channels", "out_channels", "kernel_size", "image_size", "padding")
-    given = entries(config, keys, what)
-    c, o, k = (natural(given[key], f"{what}: {key}") for key in keys[1:4])
-    size = [natural(n, f"{what}: image_size") for n in items(given["image_size"], f"{what}: image_size")]
-    if len(size) != 2 or k % 2 == 0 or given["padding"] not in ("zero", "circular"):
-        raise Rejected(f"not covered by the checker: {what} with image_size={size}, kernel_size={k}, padding")
-    if given["padding"] == "circular" and min(size) < k:
-        raise Rejected(f"not covered by the checker: {what} has a circular kernel larger than its image")
-    return type_, (o, c, k, k), (c, *size), (o, *size)
+    return Layer(name, "Flow", spec, tensors)
 
 
 def _plain(kind: str, given: dict[str, Any], name: str, what: str) -> Layer:

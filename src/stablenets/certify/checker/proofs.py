@@ -10,7 +10,8 @@ import numpy as np
 
 from . import rounding
 from .architecture import Layer
-from .maps import Conv, Dense, Map
+from .linear_maps import build_map
+from .maps import Dense
 from .model_file import ModelFile
 from .norms import U
 from .rounding import Bound
@@ -122,7 +123,8 @@ def prove_head(layer: Layer, constants: list[list[float]], model: ModelFile) -> 
 
 def _flow(layer: Layer, claim: dict[str, Any], model: ModelFile, before: Bound, what: str) -> tuple[Q, Bound]:
     """Steps of a Runge-Kutta method along -A^T sigma(A x + b)."""
-    given = {"field": "ConvexGradient", **{k: layer.given[k] for k in ("integrator", "linear", "activation")}}
+    given = {"field": "ConvexGradient", "linear": layer.given["linear"].kind}
+    given |= {k: layer.given[k] for k in ("integrator", "activation")}
     for key, value in given.items():
         if claim[key] != value:
             raise Rejected(f"{what}: the certificate says {key} {claim[key]!r}, the network has {value}")
@@ -133,7 +135,7 @@ def _flow(layer: Layer, claim: dict[str, Any], model: ModelFile, before: Bound, 
     if steps > MAX_STEPS:
         raise Rejected(f"not covered by the checker: {what} with over {MAX_STEPS} steps")
     norm = number(claim["norm_bound"], f"{what}: norm_bound", positive=True)
-    linear = _map(layer, model)
+    linear = build_map(layer.given["linear"], model, layer.path("field.linear"))
     if not linear.proves(norm):
         raise Rejected(f"{what}: the norm bound {norm!r} cannot be proved")
     smoothness = Q(norm) ** 2  # the slopes of all activations are at most 1
@@ -164,10 +166,3 @@ def frozen(layer: Layer, model: ModelFile) -> tuple[float, int]:
     if not isinstance(state, dict) or sorted(state) != ["step_count", "step_size"]:
         raise Rejected(f"{what} are not a step_size and a step_count")
     return number(state["step_size"], what, positive=True), natural(state["step_count"], what)
-
-
-def _map(layer: Layer, model: ModelFile) -> Map:
-    weight = model.tensor(layer.path("field.linear.weight"))
-    if layer.given["linear"] == "Dense":
-        return Dense(weight)
-    return Conv(weight, layer.given["inputs"][1:], layer.given["circular"])

@@ -46,7 +46,7 @@ def size(shape: tuple[int, ...] | int) -> int:
 def _needs(layer: Layer) -> Shape:
     """The input that the layer itself prescribes."""
     if layer.kind == "Flow":
-        return layer.given["inputs"]
+        return layer.given["linear"].input_shape
     return (layer.given["in_features"],) if layer.kind in ("Linear", "NormalisedHead") else None
 
 

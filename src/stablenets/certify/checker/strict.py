@@ -105,3 +105,15 @@ def natural(value: Any, what: str, *, least: int = 1) -> int:
     if value < least:
         raise Rejected(f"{what} is {value}, below {least}")
     return value
+
+
+def kind(config: Any, what: str) -> str:
+    """The type of a component's description."""
+    if not isinstance(config, dict) or "type" not in config:
+        raise Rejected(f"{what} is not the description of a component")
+    return text(config["type"], f"the type of {what}")
+
+
+def join(*parts: str) -> str:
+    """A dotted name."""
+    return ".".join(p for p in parts if p)
