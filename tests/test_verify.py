@@ -861,11 +861,23 @@ def test_the_mean_of_a_normalisation_counts_once_per_pixel(tmp_path, shape, pixe
 @pytest.mark.parametrize(
     "layers",
     [
-        [layer("Flow", inputs=(4,)), layer("Linear", in_features=5, out_features=2)],
-        [layer("Flow", inputs=(4, 2, 2)), layer("Linear", in_features=16, out_features=2)],
-        [layer("Flow", inputs=(3, 3, 3)), layer("PixelUnshuffle", downscale_factor=2)],
-        [layer("Flow", inputs=(3, 3, 3)), layer("Lift", in_channels=2, out_channels=5)],
-        [layer("Flow", inputs=(3, 3, 3)), layer("AvgPool2d", window=[4, 1], divisor=4)],
+        [layer("Flow", linear=MapSpec("Conv2d", {}, {}, (4,), (4,))), layer("Linear", in_features=5, out_features=2)],
+        [
+            layer("Flow", linear=MapSpec("Conv2d", {}, {}, (4, 2, 2), (4, 2, 2))),
+            layer("Linear", in_features=16, out_features=2),
+        ],
+        [
+            layer("Flow", linear=MapSpec("Conv2d", {}, {}, (3, 3, 3), (3, 3, 3))),
+            layer("PixelUnshuffle", downscale_factor=2),
+        ],
+        [
+            layer("Flow", linear=MapSpec("Conv2d", {}, {}, (3, 3, 3), (3, 3, 3))),
+            layer("Lift", in_channels=2, out_channels=5),
+        ],
+        [
+            layer("Flow", linear=MapSpec("Conv2d", {}, {}, (3, 3, 3), (3, 3, 3))),
+            layer("AvgPool2d", window=[4, 1], divisor=4),
+        ],
     ],
 )
 def test_layers_that_do_not_fit_together(layers):
