@@ -46,6 +46,7 @@ PROPERTIES = "core/properties.py"
 CONV = "linear/conv.py"
 FLOW = "layers/flow.py"
 CERTIFICATE = "certify/certificate.py"
+LAYER_CERTIFICATE = "certify/layer.py"
 
 MUTANTS = [
     # fields
@@ -325,7 +326,7 @@ MUTANTS = [
     ),
     Mutant(
         "stale steps certified",
-        CERTIFICATE,
+        LAYER_CERTIFICATE,
         "not flow.step_size <= limit",
         "flow.step_size > 2 * limit",
         ("test_certify.py", "-k", "stale_step"),

@@ -1,4 +1,4 @@
 from .certificate import Certificate as Certificate
-from .certificate import FlowCertificate as FlowCertificate
-from .certificate import LayerCertificate as LayerCertificate
 from .certificate import certify as certify
+from .layer import FlowCertificate as FlowCertificate
+from .layer import LayerCertificate as LayerCertificate
