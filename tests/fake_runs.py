@@ -72,7 +72,7 @@ def certificate(shape: tuple[int, ...], classes: int) -> dict:
         )
     layers.append(_layer("head", "NormalisedHead", "rows of norm 1; margins use ||w_i - w_j|| per pair of classes"))
     return {
-        "schema": "stablenets/certificate/1",
+        "schema": "stablenets/certificate/2",
         "network": "NonExpansiveNet",
         "weights_sha256": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
         "dtype": "float64",

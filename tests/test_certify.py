@@ -281,7 +281,7 @@ def test_file_round_trip_and_json_is_strict(tmp_path):
     again = Certificate.load(tmp_path / "c.json", net)
     assert again.to_json() == cert.to_json()
     content = json.loads((tmp_path / "c.json").read_text())
-    assert content["schema"] == "stablenets/certificate/1" and content["dtype"] == "float64"
+    assert content["schema"] == "stablenets/certificate/2" and content["dtype"] == "float64"
     assert [c["name"] for c in content["layers"]][-1] == content["head"]["name"]
     assert not list(tmp_path.glob(".*")), "no temporary file is left"
 
@@ -308,6 +308,43 @@ def test_a_broken_certificate_file_is_refused(tmp_path, text):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(InputError, match="not a readable certificate"):
         Certificate.load(tmp_path / "c.json", small_net())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('{\n "schema"', '{\n "lipschitz": 1.0,\n "schema"', "a key occurs twice"),
+        ('"rounding": ', '"rounding": NaN, "n": ', "NaN is not a JSON number"),
+        ("certificate/2", "certificate/1", "of another version: certify the network again"),
+        ('"dtype": "float64"', '"dtype": "bfloat16"', "'dtype' is missing or wrong"),
+        ('"weights_sha256"', '"weights"', "'weights_sha256' is missing or wrong"),
+        ('"shape": [', '"shape": ["1", ', "it has no input shape"),
+        ('"input"', '"inputs"', "it has no input shape"),
+    ],
+)
+def test_a_certificate_file_is_read_with_suspicion(tmp_path, old, new, named):
+    net = small_net()
+    certify(net).save(tmp_path / "c.json")
+    text = (tmp_path / "c.json").read_text()
+    assert old in text
+    (tmp_path / "c.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=named):
+        Certificate.load(tmp_path / "c.json", net)
+
+
+def test_the_file_knows_the_shape_of_the_input(tmp_path):
+    net = nn.Sequential(Normalise((0.3,), (0.5,)), nn.Flatten(), nn.Linear(16, 2)).eval()
+    cert = certify(net, input_shape=(1, 4, 4))
+    cert.save(tmp_path / "c.json")
+    again = Certificate.load(tmp_path / "c.json", net)
+    assert again.input_shape == (1, 4, 4) and again.scaling >= 2.0 == pytest.approx(cert.scaling)
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content["input"] == {"shape": [1, 4, 4], "norm_limit": 8.0, "scaling": cert.scaling}
+
+
+def test_every_layer_says_how_its_constant_was_obtained():
+    for layer in certify(small_net()).to_json()["layers"]:
+        assert layer["method"] and layer["theorem"]
 
 
 def test_explain_names_every_layer_and_its_theorem():

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import everything  # noqa: F401  fills the registries
 from stablenets.core.claims import Claims
+from stablenets.core.errors import ConvergenceError
 from stablenets.core.properties import (
     Averaged,
     Cocoercive,
@@ -39,7 +40,8 @@ from stablenets.layers import Chain, Flow, Lift
 from stablenets.linear import Conv2d, Dense
 from stablenets.systems import HarmonicOscillator
 from stablenets.testing import falsify
-from stablenets.testing.steps import MULTIPLES, one_step, step_sizes
+from stablenets.testing.falsify import pairs
+from stablenets.testing.steps import MULTIPLES, must_solve, one_step, step_sizes
 
 # --- what is registered -------------------------------------------------------------------------------------------
 
@@ -52,7 +54,12 @@ def _examples() -> list[tuple[str, Field]]:
 
 FIELDS = _examples()
 INTEGRATORS = [(n, g) for n, c in sorted(Integrator.registry.items()) for g in c.examples()]
-PAIRS = [pytest.param(f, g, id=f"{fn}-{gn}") for fn, f in FIELDS for gn, g in INTEGRATORS if isinstance(f, g.needs)]
+PAIRS = [
+    pytest.param(f, g, id=f"{fn}-{gn}")
+    for fn, f in FIELDS
+    for gn, g in INTEGRATORS
+    if isinstance(f, g.needs) and (fn.endswith("-0") or not g.solves)  # equations take long
+]
 RUNGE_KUTTA = [Euler(), Midpoint(), Heun(), SSPRK3(), RK4()]
 
 
@@ -107,14 +114,18 @@ def test_fields_with_other_large_weights(f: Field, seed: int):
 @pytest.mark.parametrize("f, integrator", PAIRS)
 def test_steps(f: Field, integrator: Integrator, multiple: float):
     f = exact(f)
-    h = step_sizes(integrator, f.claims())[MULTIPLES.index(multiple)]
-    survives(one_step(integrator, f, h, t=0.4), integrator.transfer(f.claims(), h), shape(f), seed=5, count=6, steps=0)
+    h = step_sizes(integrator, f)[MULTIPLES.index(multiple)]
+    claims = integrator.transfer(f.claims(), h)
+    try:
+        survives(one_step(integrator, f, h, t=0.4), claims, shape(f), seed=5, count=6, steps=0)
+    except ConvergenceError:  # claims are about the states at which a step returns
+        assert not must_solve(integrator, f.claims(), h)
 
 
 @pytest.mark.parametrize("f, integrator", [p for p in PAIRS if "-5" not in str(p.id)])
 def test_steps_in_float32(f: Field, integrator: Integrator):
     f = copy.deepcopy(f).float().requires_grad_(False)
-    h = step_sizes(integrator, f.claims())[1]
+    h = step_sizes(integrator, f)[1]
     claims = integrator.transfer(f.claims(), h)
     survives(one_step(integrator, f, h), claims, shape(f), seed=6, count=6, steps=0, dtype=torch.float32)
 
@@ -123,8 +134,9 @@ def test_steps_in_float32(f: Field, integrator: Integrator):
 def test_the_examples_are_far_from_the_identity(f: Field, integrator: Integrator):
     """Near the identity every claim is nearly true: the examples must not be there."""
     f = exact(f)
-    step = one_step(integrator, f, step_sizes(integrator, f.claims())[1])
-    m = jacobian(step, torch.randn(8, *shape(f), dtype=torch.float64))
+    step = one_step(integrator, f, step_sizes(integrator, f)[1])
+    x, _ = pairs(shape(f), seed=0, count=4)
+    m = jacobian(step, x)
     assert float(spectral(m - torch.eye(m.shape[1], dtype=m.dtype)).max()) > 0.1
 
 
@@ -143,7 +155,7 @@ def _gradient_flows(*sizes: int) -> list[Flow]:
 @pytest.mark.parametrize("f, integrator", [p for p in PAIRS if str(p.id).split("-")[1] == "0"])
 def test_several_steps(f: Field, integrator: Integrator):
     f = exact(f)
-    flow = Flow(f, integrator, h=step_sizes(integrator, f.claims())[1], steps=3).double().eval()
+    flow = Flow(f, integrator, h=step_sizes(integrator, f)[1], steps=3).double().eval()
     survives(flow, flow.claims(), shape(f), seed=8, count=6, steps=2)
 
 
@@ -284,6 +296,8 @@ def test_euler_on_the_oscillator_gains_energy_exactly():
 def test_the_energy_is_claimed_only_where_it_is_kept(name: str, integrator: Integrator):
     """None of the present integrators keeps it; one that does must claim it."""
     f = HarmonicOscillator(1.7)
+    if not isinstance(f, integrator.needs):
+        pytest.skip(f"{name} needs a {integrator.needs.__name__}")
     claim = Preserves(f.claims().get(FirstIntegral).invariant)
     x = torch.randn(10, 2, dtype=torch.float64)
     kept = float(claim.violation(one_step(integrator, f, 0.5), x, x).max()) < 1e-12

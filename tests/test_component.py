@@ -101,14 +101,15 @@ class Diagonal(LinearMap, ABC):
         self.weight = nn.Parameter(torch.tensor([1.0, -3.0, 2.0, 0.5]))
         self._start()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight
+    def _forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x * weight
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        return y * self.weight * (1 + self.adjoint_error)
+    def _adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
+        return y * weight * (1 + self.adjoint_error)
 
-    def _apply64(self, x: Tensor) -> Tensor:
-        return x.double() * self.weight.double()
+    @property
+    def dot_lengths(self) -> tuple[int, int]:
+        return 1, 1
 
     def norm_bound(self) -> float:
         return 3.0 * self.bound_factor

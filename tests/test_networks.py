@@ -27,8 +27,8 @@ def trained(net: nn.Module, seed: int = 0, scale: float = 0.5) -> nn.Module:
 
 
 def test_the_registry():
-    assert set(Network.registry) == {"NonExpansiveNet", "ResNet"}
-    assert [kebab(n) for n in sorted(Network.registry)] == ["non-expansive-net", "res-net"]
+    names = [kebab(n) for n in sorted(Network.registry)]
+    assert names == ["certified-net", "convex-potential-net", "lipschitz-mlp", "non-expansive-net", "res-net"]
     assert by_name("network", Network.registry, "res-net") is ResNet
 
 
@@ -113,6 +113,21 @@ def test_the_two_have_one_skeleton():
     assert kinds[0] == kinds[1]
 
 
+def test_a_plain_resnet_is_the_textbook_one():
+    net = ResNet((1, 8, 8), 3, **SMALL, plain=True).double()
+    *blocks, head = [layer for _, layer in leaves(net.body) if isinstance(layer, (Flow, nn.Linear))]
+    x = state = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    for layer in net.body.layers:
+        if isinstance(layer, Flow):
+            first, _, second = layer.field.module
+            assert second.weight.abs().max() > 0
+            state = state + second(first(state).relu())
+        else:
+            state = layer(state)
+    assert len(blocks) == 3 and head is net.body.layers[-1]
+    torch.testing.assert_close(net.eval()(x), state)
+
+
 def test_the_defaults_are_the_chapters():
     net = NonExpansiveNet((1, 28, 28), 10)
     flows = [m for m in net.modules() if isinstance(m, Flow)]
@@ -128,6 +143,9 @@ def test_the_defaults_are_the_chapters():
         (((1, 4, 4), 3, 2, None, (1, 1, 1)), "divisible by 8.*Use fewer stages"),
         (((1, 8, 8), 3, 2, (3,), (1,)), "at least 4, since nothing may be dropped"),
         (((1, 8, 8), 3, 2, (8,), (1, 1)), "one entry per stage"),
+        (((8, 8), 3, 2, None, (1,)), r"image_shape=\(8, 8\); needed: \(channels, height, width\)"),
+        (((1, 0, 8), 3, 2, None, (1,)), r"needed: \(channels, height, width\)"),
+        (((1, 8, 8), 1, 2, None, (1,)), "classes=1; needed: at least 2"),
     ],
     ids=str,
 )

@@ -12,6 +12,7 @@ from stablenets.core.claims import Claims, Property
 from stablenets.core.properties import (
     Averaged,
     Cocoercive,
+    Decreases,
     Dissipates,
     DivergenceFree,
     Expansive,
@@ -22,7 +23,10 @@ from stablenets.core.properties import (
     Isometry,
     Lipschitz,
     OneSidedLipschitz,
+    Positive,
     Preserves,
+    QuasiPositive,
+    SymmetricJacobian,
     Symplectic,
     VolumePreserving,
     gradient,
@@ -78,6 +82,9 @@ CASES = {
     "Invertible, collapsing": (Invertible(), diagonal(1, 1e-6), diagonal(0, 0)),
     "Preserves": (Preserves(RADIUS), linear(ROTATION), linear(SHEAR)),
     "Preserves, linear": (Preserves(SUM), linear(EYE + 0.3 * (J @ J + SWAP)), linear(SHEAR)),
+    "Decreases": (Decreases(RADIUS), diagonal(1, 0.9), diagonal(1.001, 0.9)),
+    "Decreases, factor": (Decreases(RADIUS, 0.5), linear(0.5**0.5 * ROTATION), linear(0.71 * ROTATION)),
+    "Positive": (Positive(), linear(SHEAR), linear(SHEAR - SWAP)),
     "OneSidedLipschitz": (OneSidedLipschitz(0.5), linear(0.5 * EYE + 9 * J), linear(0.51 * EYE + 9 * J)),
     "OneSidedLipschitz, negative": (OneSidedLipschitz(-1.0), diagonal(-1, -4), diagonal(-0.99, -4)),
     "Cocoercive": (Cocoercive(0.25), diagonal(-4, -1), diagonal(-4.05, -1)),
@@ -85,6 +92,9 @@ CASES = {
     "Hamiltonian": (Hamiltonian(), linear(J), linear(J - 0.01 * EYE)),
     "DivergenceFree": (DivergenceFree(), diagonal(1, -1), diagonal(1, -0.99)),
     "FirstIntegral": (FirstIntegral(RADIUS), linear(J), linear(J - 0.01 * EYE)),
+    "SymmetricJacobian": (SymmetricJacobian(), linear(SWAP), linear(SWAP + 0.01 * J)),
+    "QuasiPositive": (QuasiPositive(), linear(SWAP - 3 * EYE), linear(SHEAR - 1.1 * SWAP)),
+    "Dissipates, rate": (Dissipates(RADIUS, 0.2), linear(J - 0.1 * EYE), linear(J - 0.09 * EYE)),
     "Dissipates": (Dissipates(RADIUS), linear(J - 0.01 * EYE), linear(J + 0.01 * EYE)),
 }
 
@@ -159,6 +169,8 @@ CLOSED = {
     VolumePreserving(): VolumePreserving(),
     Invertible(): Invertible(),
     Preserves(RADIUS): Preserves(RADIUS),
+    Decreases(RADIUS, 0.5): Decreases(RADIUS, 0.25),
+    Positive(): Positive(),
     Averaged(0.5): Averaged(math.nextafter(2 / 3, 1)),  # rounded up
 }
 

@@ -19,9 +19,10 @@ from filelock import FileLock
 from small_runs import TINY, copied, finished
 from stablenets.certify import Certificate
 from stablenets.cli import app
+from stablenets.core.component import arguments
 from stablenets.core.errors import ClaimError, InputError, StableNetsError
 from stablenets.layers import load, weights_hash
-from stablenets.networks import NonExpansiveNet
+from stablenets.networks import Network
 from stablenets.report import load_run
 from stablenets.studies import demo, find, names, robust_fashion
 from stablenets.studies._compare import free
@@ -32,10 +33,12 @@ from stablenets.tasks import config as toml
 from stablenets.tasks.options import ClassifyConfig
 from stablenets.tasks.processes import finish_all
 from stablenets.tasks.run_folder import Run, machine
+from stablenets.train import Loss
 
 UNUSUAL = ClassifyConfig(
     data='a "b"\\c ü\n', network="res-net", epochs=3, low=1e-5, peak=1e-3, channels=(16, 64), blocks=(0, 2), time=0.5,
     train_limit=7, flip=True, radii=(1e-3, 2.5), precision="bfloat16", seed=2**62, threads=3, out="some where",
+    schedule="triangular", mean=(0.5, -0.25), truncated_head=False, plain=True, radius=0.2, gamma=0.0, beta=2.0,
 )  # fmt: skip
 
 
@@ -70,6 +73,9 @@ def test_the_command_of_a_config_has_its_options(config: ClassifyConfig) -> None
         ("blocks = 4", "blocks is 4; needed: a list, each entry a whole number"),
         ('radii = [0.1, "x"]', "radii is 'x'; needed: a number"),
         ('precision = "float16"', "one of auto, float32, bfloat16"),
+        ('schedule = "constant"', "one of one-cycle, triangular"),
+        ("truncated_head = 1", "truncated_head is 1; needed: true or false"),
+        ("mean = 0.5", "mean is 0.5; needed: a list, each entry a number"),
         ("epochs = ", "is not valid TOML"),
         ('kind = "simulate"', "kind = 'classify'"),
         ("epochs = 0", "epochs is 0; needed: at least 1"),
@@ -96,8 +102,10 @@ def test_a_missing_or_unreadable_config_file(tmp_path: Path) -> None:
     [
         {"epochs": -1}, {"batch_size": 0}, {"train_limit": 0}, {"test_limit": 0}, {"dense_blocks": -1}, {"blocks": ()},
         {"low": 0.0}, {"peak": float("inf")}, {"peak": float("nan")}, {"low": 1.0, "peak": 0.1}, {"weight_decay": -1.0},
-        {"margin": 0.0}, {"time": -1.0}, {"radii": ()}, {"radii": (0.0,)}, {"radii": (float("inf"),)}, {"seed": -1},
-        {"channels": (4, 4)}, {"channels": (0,)}, {"shift": -1}, {"threads": 0}, {"epochs": "3"}, {"precision": "fp8"},
+        {"margin": -1.0}, {"time": -1.0}, {"gamma": -1.0}, {"radius": 0.0}, {"beta": float("inf")}, {"mean": ()},
+        {"mean": (float("nan"),)}, {"radii": ()}, {"radii": (0.0,)}, {"radii": (float("inf"),)}, {"seed": -1},
+        {"channels": (4, 4), "blocks": (1,)}, {"channels": (0,)}, {"shift": -1}, {"threads": 0}, {"epochs": "3"},
+        {"precision": "fp8"}, {"schedule": "constant"},
     ],
 )  # fmt: skip
 def test_options_out_of_range(change: dict) -> None:
@@ -115,10 +123,29 @@ def test_every_option_is_documented() -> None:
         assert f"    {field.name}: " in attributes, field.name
 
 
-def test_the_defaults_of_the_network_are_its_own() -> None:
-    parameters = inspect.signature(NonExpansiveNet).parameters
-    own = {name: parameters[name].default for name in build.NETWORK_OPTIONS}
-    assert own == {name: getattr(ClassifyConfig(), name) for name in build.NETWORK_OPTIONS}
+@pytest.mark.parametrize("name", sorted(Network.registry))
+def test_options_that_are_not_given_are_the_networks_own(name: str) -> None:
+    """What is kept says them all, and builds the same network."""
+    data = build.read_data(TINY)
+    given = {"data": "digits", "network": name, "dense_width": 6}
+    given |= {"channels": (16,)} if "channels" in arguments(Network.registry[name]) else {}
+    short = ClassifyConfig(**given)
+    kept = classify.settled(short)
+    net, same = build.build_network(short, data), build.build_network(kept, data)
+    assert weights_hash(net) == weights_hash(same)
+    for option in build.NETWORK_OPTIONS:
+        if option in arguments(type(net)):
+            assert getattr(kept, option) == getattr(net, option), option
+    assert kept.margin == 0.7 and kept.temperature is None
+    assert toml.command(replace(short, precision=kept.precision)).count("--") == len(given) + 1
+
+
+def test_every_argument_of_networks_and_losses_is_an_option() -> None:
+    for cls in Network.registry.values():
+        assert set(arguments(cls)) <= {"image_shape", "classes", *build.NETWORK_OPTIONS}, cls
+    stands_for = {name for names in build.LOSS_OPTIONS.values() for name in names}
+    for cls in Loss.registry.values():
+        assert set(arguments(cls)) <= stands_for or not cls.__module__.startswith("stablenets."), cls
 
 
 # --- what names stand for -----------------------------------------------------------------------------------------
@@ -128,6 +155,13 @@ def test_unknown_names_and_options_that_a_network_does_not_have() -> None:
     for change, complaint in (
         ({"network": "res-nte"}, "Did you mean 'res-net'?"),
         ({"network": "res-net", "time": 1.0}, "has no option 'time'"),
+        ({"truncated_head": True}, "network 'non-expansive-net' has no option 'truncated_head'"),
+        ({"temperature": 0.5}, "loss 'multi-margin' has no option 'temperature'; needed: margin. Leave it out"),
+        (
+            {"loss": "cross-entropy", "margin": 0.5},
+            "'cross-entropy' has no option 'margin'; needed: no option",
+        ),
+        ({"threads": 10**6}, "threads=1000000"),
         ({"loss": "multi-margn"}, "Did you mean 'multi-margin'?"),
         ({"data": "digts"}, "Did you mean 'digits'?"),
         ({"device": "cuda:99"}, "there is no device"),
@@ -148,11 +182,31 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone() -
     assert torch.get_rng_state().equal(before)
 
 
-@pytest.mark.parametrize("name", ["multi-margin", "offset-cross-entropy", "cross-entropy"])
-def test_losses_get_their_arguments(name: str) -> None:
-    loss = build.build_loss(replace(TINY, loss=name, margin=0.3, temperature=0.5))
-    given = {k: getattr(loss, k) for k in ("margin", "offset", "temperature") if k in vars(loss)}
-    assert given.items() <= {"margin": 0.3, "offset": 0.3, "temperature": 0.5}.items()
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("multi-margin", {}, {"margin": 0.7}),
+        ("multi-margin", {"margin": 0.3}, {"margin": 0.3}),
+        ("offset-cross-entropy", {"margin": 0.3, "temperature": 0.5}, {"offset": 0.3, "temperature": 0.5}),
+        ("offset-cross-entropy", {"margin": 0.0}, {"offset": 0.0, "temperature": 0.25}),
+        ("logit-annealing", {"beta": 0.0}, {"offset": 2.0, "temperature": 0.75, "beta": 0.0}),
+        ("certificate-regularised", {"gamma": 0.5}, {"gamma": 0.5}),
+        ("emma", {"radius": 0.2}, {"radius": 0.2}),
+    ],
+)
+def test_losses_get_their_arguments(name: str, given: dict, expected: dict) -> None:
+    loss = build.build_loss(replace(TINY, loss=name, **given))
+    assert {key: getattr(loss, key) for key in arguments(type(loss))} == expected
+    kept = build.complete(replace(TINY, loss=name, **given))
+    again = build.build_loss(kept)
+    assert {key: getattr(again, key) for key in arguments(type(again))} == expected
+
+
+def test_the_schedule_of_a_config() -> None:
+    steps = [build.schedule(replace(TINY, schedule="triangular", peak=0.5))(s, 10) for s in (0, 4, 8)]
+    assert steps == pytest.approx([0.0, 0.5, 0.025])
+    steps = [build.schedule(replace(TINY, low=0.1, peak=0.5))(s, 11) for s in (0, 10)]
+    assert steps == pytest.approx([0.1, 0.1])
 
 
 def test_threads_are_restored() -> None:
@@ -399,7 +453,7 @@ def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_studies_are_found_by_name() -> None:
-    assert names() == ["demo", "robust-fashion"]
+    assert {"demo", "robust-fashion", "cpl-cifar10", "depth-scaling"} <= set(names())
     assert find("robust-fashion").run is robust_fashion.run
     assert "Fig. 12-14" in find("robust-fashion").summary
     with pytest.raises(InputError, match="Did you mean 'robust-fashion'"):

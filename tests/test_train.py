@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stablenets.core.component import build, by_name, config
 from stablenets.core.errors import InputError, TrainingError
 from stablenets.data import DeviceLoader
 from stablenets.fields import ConvexGradient
@@ -20,12 +20,12 @@ from stablenets.train import (
     CrossEntropy,
     Loss,
     MultiMargin,
-    OffsetCrossEntropy,
     checkpoint,
     evaluate_accuracy,
     fast_training_dtype,
     fit,
     one_cycle,
+    triangular,
 )
 from stablenets.train.keeper import Keeper
 from stablenets.train.progress import Progress
@@ -64,61 +64,6 @@ def images() -> tuple[Tensor, Tensor]:
     return torch.rand(24, 1, 8, 8, generator=g), torch.randint(3, (24,), generator=g)
 
 
-# losses
-
-
-@pytest.mark.parametrize("margin", [0.2, 1.0, 5.0])
-def test_multi_margin_is_torchs(margin: float) -> None:
-    scores, labels = scores_and_labels()
-    scores.requires_grad_()
-    ours, theirs = MultiMargin(margin)(scores, labels), nn.MultiMarginLoss(margin=margin)(scores, labels)
-    torch.testing.assert_close(ours, theirs)
-    for a, b in zip(torch.autograd.grad(ours, scores), torch.autograd.grad(theirs, scores), strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_cross_entropies_are_torchs() -> None:
-    scores, labels = scores_and_labels()
-    torch.testing.assert_close(CrossEntropy()(scores, labels), nn.CrossEntropyLoss()(scores, labels))
-    offset = 0.7 * torch.eye(5, dtype=torch.float64)[labels]
-    expected = nn.CrossEntropyLoss()((scores - offset) / 0.25, labels) * 0.25
-    torch.testing.assert_close(OffsetCrossEntropy(0.7, 0.25)(scores, labels), expected)
-    torch.testing.assert_close(OffsetCrossEntropy(0.0, 1.0)(scores, labels), CrossEntropy()(scores, labels))
-
-
-@pytest.mark.parametrize("loss", [e for c in Loss.registry.values() for e in c.examples()], ids=lambda e: repr(e))
-def test_every_loss(loss: Loss) -> None:
-    """Mean of the samples' losses; NaN for any score that is not finite, wherever it is; float32 at least."""
-    scores, labels = scores_and_labels()
-    torch.testing.assert_close(loss(scores, labels), loss.per_sample(scores, labels).mean())
-    for bad in (math.nan, math.inf, -math.inf):
-        for column in (int(labels[2]), (int(labels[2]) + 1) % 5):
-            broken = scores.clone()
-            broken[2, column] = bad
-            assert loss(broken, labels).isnan()
-    assert loss(scores.bfloat16(), labels).dtype == torch.float32
-    rebuilt = build(config(loss))
-    assert rebuilt(scores, labels).equal(loss(scores, labels))
-
-
-def test_torchs_hinge_forgets_nan() -> None:
-    """Why `MultiMargin` is our own."""
-    assert nn.MultiMarginLoss()(torch.full((1, 3), math.nan), torch.tensor([0])) == 0
-
-
-def test_losses_by_name_and_bad_arguments() -> None:
-    assert by_name("loss", Loss.registry, "multi-margin") is MultiMargin
-    assert by_name("loss", Loss.registry, "offset-cross-entropy") is OffsetCrossEntropy
-    for bad in (
-        lambda: MultiMargin(0),
-        lambda: MultiMargin(math.nan),
-        lambda: OffsetCrossEntropy(-1, 1),
-        lambda: OffsetCrossEntropy(1, 0),
-    ):
-        with pytest.raises(InputError, match="needed"):
-            bad()
-
-
 # schedule and precision
 
 
@@ -146,6 +91,13 @@ def test_one_cycle_at_the_edges() -> None:
     assert [one_cycle(s, 5, warmup=0.0) for s in (0, 4)] == pytest.approx([1e-2, 1e-4])
     assert [one_cycle(s, 5, warmup=1.0) for s in (0, 4)] == pytest.approx([1e-4, 1e-2])
     assert all(1e-4 <= one_cycle(s, 1000) <= 1e-2 for s in range(1000))
+
+
+@pytest.mark.parametrize("total", [10, 1000, 997])
+def test_triangular_is_the_published_interpolation(total: int) -> None:
+    corners = ([0, 0.4 * total, 0.8 * total, total], [0, 3e-3, 3e-3 / 20, 0])
+    for step in range(total):
+        assert triangular(step, total, peak=3e-3) == pytest.approx(np.interp(step, *corners), rel=1e-9)
 
 
 def test_fast_dtype_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +247,38 @@ def test_fit_is_adam_with_l2_weight_decay() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+class Curious(Loss):
+    """Cross-entropy that keeps what it is told about the network and the training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[Tensor, float]] = []
+
+    @classmethod
+    def examples(cls):
+        yield from ()
+
+    def per_sample(self, scores: Tensor, labels: Tensor, constants: Tensor, progress: float) -> Tensor:
+        self.told.append((constants, progress))
+        return CrossEntropy().per_sample(scores, labels, constants, progress)
+
+
+def test_losses_are_told_the_constants_of_the_head_and_how_far_training_is() -> None:
+    x, y = two_blobs()
+    for last in (NormalisedHead(4, 3), nn.Linear(4, 3), nn.Sequential(nn.Linear(4, 3), nn.ReLU())):
+        loss, flow = Curious(), small_net()[0]
+        fit(nn.Sequential(flow, last), loss, DeviceLoader(x, y, 20), epochs=2, schedule=lambda *_: 0.0)
+        assert [progress for _, progress in loss.told] == [k / 6 for k in range(6)]
+        if isinstance(last, nn.Sequential):  # nothing is known: sqrt(2)
+            assert all((told == told.new_full((3, 3), math.sqrt(2))).all() for told, _ in loss.told)
+            continue
+        rows = last.effective_weight() if isinstance(last, NormalisedHead) else last.weight
+        expected = torch.stack([torch.stack([(a - b).norm() for b in rows]) for a in rows]).detach()
+        for told, _ in loss.told:
+            assert told.requires_grad
+            torch.testing.assert_close(told.detach(), expected)
+
+
 def test_fit_leaves_no_step_above_the_limit() -> None:
     """Frozen from the upper bound after training, whatever the estimate said during it."""
     x, y = two_blobs()
@@ -340,9 +324,9 @@ class Planted(Loss):
     def examples(cls):
         yield from ()
 
-    def per_sample(self, scores: Tensor, labels: Tensor) -> Tensor:
+    def per_sample(self, scores: Tensor, labels: Tensor, constants: Tensor, progress: float) -> Tensor:
         self.calls += 1
-        losses = CrossEntropy().per_sample(scores, labels)
+        losses = CrossEntropy().per_sample(scores, labels, constants, progress)
         return losses * self.value if self.calls == self.call else losses
 
 

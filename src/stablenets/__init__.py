@@ -12,6 +12,7 @@ from ._version import __version__ as __version__
 if TYPE_CHECKING:
     from . import attack as attack
     from . import data as data
+    from . import export as export
     from . import fields as fields
     from . import integrators as integrators
     from . import layers as layers
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from .layers import load as load
     from .layers import save as save
 
-_FOLDERS = ("attack", "data", "fields", "integrators", "layers", "linear", "networks", "systems", "train")
+_FOLDERS = ("attack", "data", "export", "fields", "integrators", "layers", "linear", "networks", "systems", "train")
 _HOMES = {
     "Certificate": "certify",
     "certify": "certify",

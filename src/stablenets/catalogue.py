@@ -7,6 +7,7 @@ import inspect
 from . import attack, fields, integrators, layers, linear, networks, studies, systems, train
 from .core.component import kebab
 from .data import data_sets
+from .tasks import recipes
 from .testing import extension_points
 
 # importing them fills the registries
@@ -18,6 +19,7 @@ def sections() -> list[tuple[str, list[tuple[str, str]]]]:
     """Titles, each with (name, one line) of what is under it."""
     found = [
         ("Data sets (--data)", sorted(data_sets().items())),
+        ("Recipes (stablenets classify --recipe NAME)", [(name, recipes.summary(name)) for name in recipes.names()]),
         ("Studies (stablenets study NAME)", [(name, studies.find(name).summary) for name in studies.names()]),
     ]
     for point, base in sorted(extension_points().items()):

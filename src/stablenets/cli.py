@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shlex
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import cyclopts.config
-from cyclopts import App, ArgumentCollection, Parameter
+from cyclopts import App, ArgumentCollection, CoercionError, Parameter
 
 from . import __version__
 from .tasks.options import ClassifyConfig
@@ -21,22 +22,37 @@ Show = Literal["bars", "json", "none"]
 USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 
 
-def from_toml(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Take the options that the command line does not give from the file that --config names."""
-    for argument in arguments:
-        if argument.name == "--config" and argument.tokens:
-            from .tasks.config import read_table
+def whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse 1.5 where a whole number is needed: it would be rounded without a word."""
 
-            path = argument.tokens[0].value
-            values = {name.replace("_", "-"): value for name, value in read_table(Path(path)).items()}
-            cyclopts.config.Dict(values, source=path, use_commands_as_keys=False)(app, commands, arguments)
+    def whole(hint: Any) -> bool:
+        return hint is int or any(map(whole, get_args(hint)))
+
+    for argument in arguments:
+        for token in argument.tokens:
+            if "." in token.value and whole(argument.hint):
+                raise CoercionError(argument=argument, token=token, target_type=int)
+
+
+def from_toml(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Take the options that the command line does not give from the file of --config, then from that of --recipe."""
+    for option in ("--config", "--recipe"):
+        for argument in arguments:
+            if argument.name == option and argument.tokens and commands[-1:] == ("classify",):
+                from .tasks.config import read_table
+                from .tasks.recipes import find
+
+                given = argument.tokens[0].value
+                path = find(given) if option == "--recipe" else Path(given)
+                values = {name.replace("_", "-"): value for name, value in read_table(path).items()}
+                cyclopts.config.Dict(values, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
 
 
 app = App(
     name="stablenets",
     help="Neural networks whose stability is proved: train, attack, certify, report.\n\nStart with: stablenets demo",
     version=__version__,
-    config=from_toml,
+    config=(whole_numbers, from_toml),
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
@@ -106,6 +122,7 @@ def demo(*, out: Path | None = None, quick: bool = False, progress: Show = "bars
 @app.command
 def classify(
     *,
+    recipe: str | None = None,
     config: Path | None = None,
     resume: Path | None = None,
     progress: Show = "bars",
@@ -118,11 +135,14 @@ def classify(
         stablenets classify --data fashion-mnist
         stablenets classify --data mnist --network res-net --out runs/baseline
         stablenets classify --data photos.npz --margin 0.5 --shift 2 --flip
+        stablenets classify --recipe certified-fashion --seed 1
         stablenets classify --config experiment.toml --seed 1
         stablenets classify --resume runs/baseline
 
     Args:
-        config: TOML file with any of the options below (names with underscores); the command line wins.
+        recipe: Name of a recipe (stablenets list), which gives options that the command line does not.
+        config: TOML file with any of the options below (names with underscores). It wins over a recipe, and the command
+            line over both.
         resume: Run folder to go on with; its options are those of its config.toml.
         progress: How to show progress.
     """
@@ -131,7 +151,7 @@ def classify(
     from .tasks import classify as task
     from .tasks.run_folder import Run
 
-    if resume is not None and (options is not None or config is not None):
+    if resume is not None and (options is not None or config is not None or recipe is not None):
         raise InputError(message("--resume beside other options", "--resume RUN alone", "A run keeps its options."))
     with shown(progress) as show:
         run = task.create(options or ClassifyConfig()) if resume is None else Run.open(resume)
@@ -174,21 +194,23 @@ def attack(
 
 
 @app.command
-def certify(run: Path, /) -> int:
+def certify(run: Path, /, *, dtype: Literal["float64", "float32"] = "float64") -> int:
     """Prove certified radii for a trained network: writes certificate.json and certified.json, and explains them.
 
     For example:
 
         stablenets certify runs/baseline
+        stablenets certify runs/baseline --dtype float32
 
     Args:
         run: Run folder.
+        dtype: Arithmetic in which the answers hold. Radii are a little smaller in float32.
     """
     from .console import say
     from .tasks import classify as task
     from .tasks.run_folder import Run
 
-    certificate = task.certify(found := Run.open(run))
+    certificate = task.certify(found := Run.open(run), dtype=dtype)
     if certificate is None:
         say(f"Nothing is proved: {found.file('uncertified.txt').read_text().strip()}")
         return FAILED
@@ -231,6 +253,46 @@ def verify(path: Path, certificate: Path | None = None, /) -> int:
 
 
 @app.command
+def export(
+    run: Path,
+    /,
+    *,
+    format: Literal["onnx", "torch"] = "onnx",
+    dtype: Literal["float64", "float32"] = "float64",
+    out: Path | None = None,
+) -> None:
+    """Write a trained network as plain convolutions and matrix products for other programs, with its certificate.
+
+    For example:
+
+        stablenets export runs/baseline
+        stablenets export runs/baseline --dtype float32 --out deploy/model.onnx
+        stablenets export runs/baseline --format torch
+
+    Args:
+        run: Run folder.
+        format: An ONNX file (needs the packages of stablenets[export]), or a program of torch.export.
+        dtype: Arithmetic of the file. Certificates are for float64 unless they say otherwise.
+        out: File to write. By default model.onnx or model.pt2 in the run folder.
+    """
+    import torch
+
+    from . import export as exports
+    from .certify import Certificate
+    from .console import say
+    from .layers import load
+    from .tasks.run_folder import Run
+
+    found = Run.open(run)
+    net = load(found.file("model.safetensors"))
+    proof = Certificate.load(found.file("certificate.json"), net) if found.has("certificate.json") else None
+    write, name = {"onnx": (exports.to_onnx, "model.onnx"), "torch": (exports.to_torch, "model.pt2")}[format]
+    number = getattr(torch, dtype)
+    say(f"Written: {write(net, out or found.file(name), certificate=proof, dtype=number)}")
+    say(exports.statement(net, number, proof)["statement"])
+
+
+@app.command
 def report(*runs: Path, out: Path | None = None) -> None:
     """Write one self-contained page about one run, or comparing several.
 
@@ -265,6 +327,7 @@ def study(
     /,
     *,
     data: str | None = None,
+    recipe: tuple[str, ...] = (),
     out: Path | None = None,
     quick: bool = False,
     progress: Show = "bars",
@@ -276,20 +339,28 @@ def study(
         stablenets study robust-fashion
         stablenets study robust-fashion --data mnist
         stablenets study robust-fashion --quick
+        stablenets study cpl-cifar10 --recipe cpl-s certified-cifar10-gpu
 
     Args:
         name: Name of the study (stablenets list).
         data: Another data set than the study's own.
+        recipe: Names of recipes to compare in place of the study's own networks, if the study compares networks.
         out: Folder of the study. By default runs/NAME.
         quick: A small version, to see that everything works.
         progress: How to show progress.
     """
     from . import studies
     from .console import shown
+    from .core.errors import InputError, message
 
     chosen = studies.find(name)
+    if recipe and not chosen.takes_recipes:
+        raise InputError(message(f"the study {name!r} with --recipe", "no recipe", "It has networks of its own."))
+    job: Any = chosen.run
+    if recipe:
+        job = functools.partial(job, recipes=recipe)
     with shown(progress) as show, resumable("the same command; finished parts are kept"):
-        folder = chosen.run(data=data, out=out, quick=quick, progress=show)
+        folder = job(data=data, out=out, quick=quick, progress=show)
     conclude([folder], folder / "report.html", progress)
 
 

@@ -9,7 +9,7 @@ import os
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -17,13 +17,18 @@ from torch import Tensor, nn
 
 from .._version import __version__
 from ..core.errors import ClaimError, InputError, message
-from ..layers import Normalise, NormalisedHead, leaves, weights_hash
-from .layer import FlowCertificate, LayerCertificate, certify_layer
+from ..layers import Normalise, NormalisedHead, TruncatedHead, leaves, weights_hash
+from .arithmetic import plain_float32, refuse_autocast
+from .layer import LayerCertificate, certify_layer
+from .radii import before_rounding, check, float32_radii, float64_radii, within
+from .reading import DTYPES, SCHEMA, close, read
 from .rounding import Extent
+from .running import Growth, analyse, growth
+from .running_bounds import U
+from .words import explain
 
-SCHEMA = "stablenets/certificate/1"
-DOWN = 1 - 1e-12  # radii are rounded down, constants up
-UP = 1 + 1e-12
+UP = 1 + 1e-12  # constants are rounded up
+HEADS = (NormalisedHead, TruncatedHead, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,13 @@ class Certificate:
     """Certified l2 radii of a classifier; made by `certify`. See docs/certificates.md for the statement proved.
 
     Attributes:
+        dtype: "float64" or "float32", the arithmetic in which the network is evaluated.
         lipschitz: constant of everything before the head.
         constants: upper bounds of ||w_i - w_j||, (classes, classes).
-        rounding: bound on the error of the scores evaluated in float64, for inputs of norm at most `norm_limit`.
+        rounding: bound on the error of the scores evaluated in *float64*, for inputs of norm at most `norm_limit`.
+        scaling: Lipschitz constant of the change of units of the input (`Normalise`), a part of `lipschitz`.
         layers: one certificate per layer, the head last.
+        growth: in float32, what `Growth` says; None in float64.
     """
 
     network: str
@@ -44,17 +52,21 @@ class Certificate:
     constants: tuple[tuple[float, ...], ...]
     rounding: float
     norm_limit: float
+    scaling: float
     layers: tuple[LayerCertificate, ...]
+    growth: Growth | None
     versions: dict[str, str]
     input_shape: tuple[int, ...] | None
-    _net: nn.Module = field(repr=False, compare=False)
+    _exact: nn.Module = field(repr=False, compare=False)  # in float64
+    _net: nn.Module = field(repr=False, compare=False)  # in `dtype`
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
-        """Scores (batch, classes) in float64 on the CPU, the arithmetic that the certificate speaks of.
+        """Scores (batch, classes) evaluated on the CPU in `dtype`, the arithmetic that the certificate speaks of.
 
         Raises:
             InputError: for inputs of another shape than the network's: its norms hold for that shape only.
+            ClaimError: where the arithmetic is not what the certificate speaks of, see `plain_float32`.
         """
         refuse_autocast()
         if self.input_shape is not None and tuple(x.shape[1:]) != self.input_shape:
@@ -63,57 +75,55 @@ class Certificate:
                     f"inputs of shape {tuple(x.shape[1:])}", f"inputs of shape {self.input_shape}, with a batch first"
                 )
             )
-        return torch.cat([self._net(part.cpu().double().clone()) for part in x.split(500)])
+        if self.growth is None:
+            return torch.cat([self._net(part.cpu().double().clone()) for part in x.split(500)])
+        with plain_float32():
+            return torch.cat([self._net(part.cpu().float().clone()) for part in x.split(500)])
 
     @torch.no_grad()
     def radius(self, x: Tensor) -> Tensor:
         """Certified l2 radii (batch,) in float64: no perturbation of at most this norm changes the predicted class.
 
-        0 where nothing is certified: ties, NaN, infinities, inputs beyond `norm_limit`.
+        0 where nothing is certified: ties, NaN, infinities, inputs beyond `norm_limit`. In float32, `x` and the
+        perturbed inputs are rounded to float32 before they enter the network; the radius allows for that.
+
+        Raises:
+            InputError, ClaimError: see `logits`.
         """
-        scores = self.logits(x)
-        constants = torch.tensor(self.constants, dtype=torch.float64) * self.lipschitz * UP
-        top, winner = scores.max(1)
-        margins = (top[:, None] - scores - 2 * math.sqrt(2) * self.rounding * UP) * DOWN
-        radii = margins / constants[winner]
-        radii.scatter_(1, winner[:, None], math.inf)
-        radius = torch.minimum(
-            radii.min(1).values, self.norm_limit * DOWN - x.cpu().double().flatten(1).norm(dim=1) * UP
-        )
-        good = torch.isfinite(scores).all(1) & (radius > 0)
-        return torch.where(good, radius * DOWN, torch.zeros_like(radius))
+        evaluated, x = self.logits(x), x.cpu().double()
+        constants = torch.tensor(self.constants, dtype=torch.float64)
+        if self.growth is None:
+            radius = float64_radii(evaluated, constants, self.lipschitz, self.rounding)
+        else:
+            parts = zip(x.split(100), evaluated.split(100), strict=True)
+            radius = before_rounding(torch.cat([self._running(*part, constants) for part in parts]), x)
+        return within(torch.where(torch.isfinite(evaluated).all(1), radius, 0.0), x, self.norm_limit)
+
+    def _running(self, x: Tensor, evaluated: Tensor, constants: Tensor) -> Tensor:
+        """Radii in float32 around `x` as rounded to float32, given its float32 scores."""
+        layers = [layer for _, layer in leaves(self._exact)]
+        scores = analyse(zip(layers, self.layers, strict=True), x.float().double())
+        check(evaluated, scores, constants)
+        return float32_radii(scores, constants, self.lipschitz)
 
     def explain(self) -> str:
         """The certificate in words."""
-        worst = max(max(row) for row in self.constants)
-        flows = [c for c in self.layers if isinstance(c, FlowCertificate)]
-        lines = [
-            f"{self.network}: every layer before the head together is {self.lipschitz:.12g}-Lipschitz in the l2 norm.",
-            f"A difference of two scores changes by at most {self.lipschitz * worst:.6g} per unit of perturbation.",
-            f"Evaluated in {self.dtype}, the scores are within {self.rounding:.2g} of their exact values for every "
-            f"input of norm at most {self.norm_limit:.4g}; twice this, times sqrt(2), is taken off every margin.",
-            "Layer by layer:",
-        ]
-        for c in self.layers:
-            lines.append(f"  {c.name} ({c.kind}): {c.theorem}; Lipschitz constant {c.lipschitz:.12g}.")
-            if isinstance(c, FlowCertificate):
-                limit = "no limit" if c.step_limit is None else f"limit {c.step_limit:.6g}"
-                lines.append(
-                    f"    ||A|| <= {c.norm_bound:.9g} ({c.norm_theorem}); {c.steps} step(s) of h = {c.h:.6g}, {limit}."
-                )
-        lines.append(f"{len(flows)} flows; weights sha256 {self.weights_sha256[:16]}...")
-        return "\n".join(lines)
+        return explain(self)
 
     def to_json(self) -> dict[str, Any]:
         """The content of the file, see docs/certificates.md."""
-        head = self.layers[-1]
+        head, growth = self.layers[-1], self.growth
         return {
             "schema": SCHEMA,
             "network": self.network,
             "weights_sha256": self.weights_sha256,
             "dtype": self.dtype,
             "classes": len(self.constants),
-            "input": {"norm_limit": self.norm_limit},
+            "input": {
+                "shape": None if self.input_shape is None else list(self.input_shape),
+                "norm_limit": self.norm_limit,
+                "scaling": self.scaling,
+            },
             "lipschitz": self.lipschitz,
             "head": {
                 "name": head.name,
@@ -121,6 +131,7 @@ class Certificate:
                 "constants": [list(row) for row in self.constants],
             },
             "rounding": self.rounding,
+            "float32": growth and {"unit_roundoff": U, "state": growth.state, "scores": list(growth.scores)},
             "layers": [asdict(c) for c in self.layers],
             "versions": self.versions,
         }
@@ -140,63 +151,50 @@ class Certificate:
 
         The numbers are taken from the file only if certifying `net` afresh gives the same ones.
 
+        Args:
+            input_shape: as in `certify`; by default the network's own, or else the one that the file gives.
+
         Raises:
             InputError: when the file is broken, was edited, or belongs to other weights.
         """
         path = Path(path)
-        try:
-            content = json.loads(path.read_text())
-            stored = content["weights_sha256"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(message(f"{path} is not a readable certificate ({error})", "an intact file")) from error
-        if stored != weights_hash(net):
-            raise InputError(
-                message(
-                    f"{path} belongs to other weights",
-                    "the certificate of this network",
-                    "Run certify again.",
-                )
-            )
-        fresh = certify(net, input_shape=input_shape)
+        content = read(path)
+        if content["weights_sha256"] != weights_hash(net):
+            given = f"{path} belongs to other weights"
+            raise InputError(message(given, "the certificate of this network", "Run certify again."))
+        shape = input_shape or getattr(net, "image_shape", None) or content["input"]["shape"]
+        fresh = certify(net, dtype=content["dtype"], input_shape=shape and tuple(shape))
         expected = json.loads(json.dumps(fresh.to_json()))
         for key in expected:
-            if key != "versions" and not _close(expected[key], content.get(key)):
+            if key != "versions" and not close(expected[key], content.get(key)):
                 raise InputError(
                     message(f"{path} was edited: {key!r} is not what these weights give", "the file as written")
                 )
         return fresh
 
 
-def _close(a: Any, b: Any) -> bool:
-    """Equality up to the last digits in which LAPACK builds differ."""
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_close(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return isinstance(b, list) and len(a) == len(b) and all(map(_close, a, b))
-    if isinstance(a, float):
-        return isinstance(b, (int, float)) and math.isclose(a, b, rel_tol=1e-9)
-    return a == b and type(a) is type(b)
-
-
-def refuse_autocast() -> None:
-    """bf16 and fp16 arithmetic void a certificate: a provably non-expansive network measured an expansion of 88."""
-    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-        raise ClaimError(message("autocast is on", "float64 evaluation", "Leave the torch.autocast block."))
-
-
-def certify(net: nn.Module, *, input_shape: tuple[int, ...] | None = None) -> Certificate:
+def certify(
+    net: nn.Module,
+    *,
+    dtype: Literal["float64", "float32"] = "float64",
+    input_shape: tuple[int, ...] | None = None,
+) -> Certificate:
     """Prove certified radii for a classifier built from stablenets' layers.
 
     Nothing is cached: every norm bound is computed afresh in float64 and every frozen step is checked against it.
 
     Args:
         net: a `Network`, a `Chain` or an `nn.Sequential` in evaluation mode, ending in a linear layer
-            (`NormalisedHead` or `nn.Linear`) that gives one score per class.
+            (`NormalisedHead`, `TruncatedHead` or `nn.Linear`) that gives one score per class.
+        dtype: arithmetic in which the answers are to hold. In "float64" one bound of the rounding error, about 1e-10,
+            covers all inputs; in "float32" it is bounded for each input, which needs float32 weights, and radii shrink
+            by about a hundredth.
         input_shape: shape of one input, without the batch. A `Network` knows its own.
 
     Raises:
         ClaimError: in training mode, under autocast, for weights that are not finite or of less than float32
-            precision, for a layer about which too little is known (it is named), for a step that no bound allows.
+            precision, for a layer about which too little is known (it is named), for a step that no bound allows; in
+            float32 for an arithmetic with less precision (see `plain_float32`).
 
     >>> from stablenets.networks import NonExpansiveNet
     >>> net = next(NonExpansiveNet.examples()).eval()
@@ -204,28 +202,35 @@ def certify(net: nn.Module, *, input_shape: tuple[int, ...] | None = None) -> Ce
     torch.Size([3])
     """
     refuse_autocast()
+    if dtype not in DTYPES:
+        raise InputError(message(f"dtype={dtype!r}", " or ".join(map(repr, DTYPES))))
     if any(m.training for m in net.modules()):
         raise ClaimError(message("the network is in training mode", "frozen steps", "Call net.eval() first."))
     list(leaves(net))  # a layer that is not known is named before anything else
     for name, value in [*net.named_parameters(), *net.named_buffers()]:
         if value.dtype not in (torch.float32, torch.float64):
             raise ClaimError(message(f"{name} is {value.dtype}", "float32 or float64 weights", "Call net.float()."))
+        if dtype == "float32" and value.dtype != torch.float32:
+            todo = "Call net.float(), then net.train().eval(), which takes new steps."
+            raise ClaimError(message(f"{name} is {value.dtype}", "float32 weights for a float32 certificate", todo))
         if not torch.isfinite(value).all():
             raise ClaimError(message(f"{name} holds NaN or infinite values", "finite weights"))
     exact = copy.deepcopy(net).cpu().double()
     for part, original in zip(exact.modules(), net.modules(), strict=True):
         part.training = original.training
     layers = list(leaves(exact))
+    modules = [layer for _, layer in layers]
     head_name, head = layers[-1]
-    if not isinstance(head, (NormalisedHead, nn.Linear)):
-        raise ClaimError(
-            message(f"the last layer, {head_name} ({type(head).__name__})", "a NormalisedHead or nn.Linear")
-        )
+    if not isinstance(head, HEADS):
+        needed = f"one of {', '.join(cls.__name__ for cls in HEADS)}"
+        raise ClaimError(message(f"the last layer, {head_name} ({type(head).__name__})", needed))
     shape = input_shape or getattr(net, "image_shape", None)
     if shape is None and any(isinstance(layer, Normalise) and any(layer.mean) for _, layer in layers):
         raise ClaimError(message("a mean is subtracted from inputs of unknown size", "certify(net, input_shape=...)"))
+    if shape is None and dtype == "float32":
+        raise ClaimError(message("a float32 certificate for inputs of unknown size", "certify(net, input_shape=...)"))
     norm_limit = 2 * math.sqrt(math.prod(shape)) if shape else 100.0
-    x, total, done = Extent(norm_limit, 0.0), 1.0, []
+    x, total, scaling, done = Extent(norm_limit, 0.0), 1.0, 1.0, []
     state = torch.zeros(1, *shape, dtype=torch.float64) if shape else None
     for name, layer in layers:
         certificate, x = certify_layer(name, layer, x, 1 if state is None else math.prod(state.shape[2:]))
@@ -233,25 +238,31 @@ def certify(net: nn.Module, *, input_shape: tuple[int, ...] | None = None) -> Ce
             state = None if state is None else layer(state)  # only its shape matters
         done.append(certificate)
         total = total if layer is head else math.nextafter(total * certificate.lipschitz, math.inf)
+        if isinstance(layer, Normalise):
+            scaling = math.nextafter(scaling * certificate.lipschitz, math.inf)
     return Certificate(
         network=type(net).__name__,
         weights_sha256=weights_hash(net),
-        dtype="float64",
+        dtype=dtype,
         lipschitz=1.0 if all(c.lipschitz == 1.0 for c in done[:-1]) else total,
         constants=_pairwise(head),
         rounding=x.error,
         norm_limit=norm_limit,
+        scaling=scaling,
         layers=tuple(done),
+        growth=growth(zip(modules, done, strict=True), tuple(shape)) if shape and dtype == "float32" else None,
         versions=_versions(),
         input_shape=tuple(shape) if shape else None,
-        _net=exact,
+        _exact=exact,
+        _net=exact if dtype == "float64" else copy.deepcopy(net).cpu(),
     )
 
 
-def _pairwise(head: NormalisedHead | nn.Linear) -> tuple[tuple[float, ...], ...]:
+def _pairwise(head: NormalisedHead | TruncatedHead | nn.Linear) -> tuple[tuple[float, ...], ...]:
     """Upper bounds of ||w_i - w_j||; a pair of equal rows gets the smallest positive number, not 0."""
     with torch.no_grad():
-        w = head.effective_weight() if isinstance(head, NormalisedHead) else head.weight
+        w = head.weight if isinstance(head, nn.Linear) else head.effective_weight()
+        w = w.double()  # sqrt(2) rounded to float32 would be too small
         distances = (w[:, None] - w[None]).norm(dim=2) * UP + 1e-300
     return tuple(tuple(row) for row in distances.tolist())
 

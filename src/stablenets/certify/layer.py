@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
+from ..core.claims import Claims
 from ..core.errors import ClaimError, message
-from ..core.properties import Lipschitz
-from ..fields import ConvexGradient
-from ..layers import Flow
+from ..core.properties import Expansive, Lipschitz
+from ..fields import ConvexGradient, SkewLinear
+from ..integrators import Exponential
+from ..layers import Affine, Flow, Householder
 from ..layers.chain import layer_claims
 from ..linear import LinearMap
 from .rounding import Extent, extent, flow_extent
+from .skew_rounding import skew_extent
 
 UP = 1 + 1e-12  # constants are rounded up
 
@@ -24,6 +29,7 @@ class LayerCertificate:
     name: str
     kind: str
     theorem: str
+    method: str
     lipschitz: float
     rounding: float
     output_norm: float
@@ -36,12 +42,30 @@ class FlowCertificate(LayerCertificate):
     field: str
     integrator: str
     linear: str
-    activation: str
     norm_bound: float
     norm_theorem: str
     h: float
     steps: int
     step_limit: float | None
+
+
+@dataclass(frozen=True)
+class GradientFlowCertificate(FlowCertificate):
+    """A flow along -A^T sigma(A x + b)."""
+
+    activation: str
+
+
+@dataclass(frozen=True)
+class SkewFlowCertificate(FlowCertificate):
+    """A flow along S x, S skew-symmetric.
+
+    `terms` are those of the exponential series (None for a method that has none); every singular value of one step is
+    within `deviation` of 1.
+    """
+
+    terms: int | None
+    deviation: float
 
 
 def certify_layer(name: str, layer: nn.Module, x: Extent, pixels: int) -> tuple[LayerCertificate, Extent]:
@@ -52,20 +76,32 @@ def certify_layer(name: str, layer: nn.Module, x: Extent, pixels: int) -> tuple[
     if constant is None:
         raise ClaimError(message(f"no Lipschitz constant follows for {name} ({kind})", "a layer that claims one"))
     after = extent(layer, constant.bound, x, pixels)
-    return LayerCertificate(name, kind, THEOREMS.get(kind, ""), constant.bound, after.error, after.norm), after
+    theorem, how = THEOREMS.get(kind, ""), method(layer)
+    return LayerCertificate(name, kind, theorem, how, constant.bound, after.error, after.norm), after
+
+
+def method(layer: nn.Module) -> str:
+    """How the constant of a layer other than a flow was obtained."""
+    if isinstance(layer, Householder) or not any(True for _ in layer.parameters()):
+        return "closed form, rounded up"
+    if isinstance(layer, Affine):
+        return layer.linear.norm_theorem
+    return "largest singular value in float64 with LAPACK's backward error"
 
 
 def _certify_flow(name: str, flow: Flow, x: Extent) -> tuple[FlowCertificate, Extent]:
-    if not isinstance(flow.field, ConvexGradient):
+    field, method = flow.field, flow.integrator
+    if not isinstance(field, (ConvexGradient, SkewLinear)):
         raise ClaimError(
             message(
-                f"{name} is a flow of {type(flow.field).__name__}", "flows of ConvexGradient in a certified network"
+                f"{name} is a flow of {type(field).__name__}",
+                "flows of ConvexGradient or SkewLinear in a certified network",
             )
         )
-    linear: LinearMap = flow.field.linear
+    linear: LinearMap = field.linear
     bound = linear.norm_bound()
-    field_claims = flow.field.claims(lambda _: bound)
-    limit = flow.integrator.step_limit(field_claims)
+    claims = field.claims(lambda _: bound)
+    limit = method.step_limit(claims)
     if flow.follows and (limit is None or not flow.step_size <= limit):
         raise ClaimError(
             message(
@@ -74,28 +110,41 @@ def _certify_flow(name: str, flow: Flow, x: Extent) -> tuple[FlowCertificate, Ex
                 "Call net.train().eval(), which takes new steps.",
             )
         )
-    step = flow.integrator.transfer(field_claims, flow.step_size).get(Lipschitz)
-    if step is None:
+    step = method.transfer(claims, flow.step_size)
+    one = step.get(Lipschitz)
+    if one is None:
         raise ClaimError(message(f"no Lipschitz constant follows for {name}", "an integrator that has a theorem"))
-    after = flow_extent(flow, bound, step.bound, x)
-    certificate = FlowCertificate(
-        name=name,
-        kind="Flow",
-        theorem=flow.integrator.theorem if step.bound <= 1 else "Lipschitz bound of a step beyond the limit",
-        lipschitz=1.0 if step.bound <= 1 else step.bound**flow.step_count * UP,
-        rounding=after.error,
-        output_norm=after.norm,
-        field=type(flow.field).__name__,
-        integrator=type(flow.integrator).__name__,
-        linear=type(linear).__name__,
-        activation=type(flow.field.activation).__name__,
-        norm_bound=bound,
-        norm_theorem=linear.norm_theorem,
-        h=flow.step_size,
-        steps=flow.step_count,
-        step_limit=limit,
-    )
-    return certificate, after
+    inside, skew = one.bound <= 1, isinstance(field, SkewLinear)
+    after = skew_extent(flow, bound, one.bound, x) if skew else flow_extent(flow, bound, one.bound, x)
+    common: dict[str, Any] = {
+        "name": name,
+        "kind": "Flow",
+        "theorem": method.theorem if skew or inside else "Lipschitz bound of a step beyond the limit",
+        "method": "norm bound in float64" + ("; h is within its limit" if inside else "; one step, compounded"),
+        "lipschitz": 1.0 if inside else one.bound**flow.step_count * UP,
+        "rounding": after.error,
+        "output_norm": after.norm,
+        "field": type(field).__name__,
+        "integrator": type(method).__name__,
+        "linear": type(linear).__name__,
+        "norm_bound": bound,
+        "norm_theorem": linear.norm_theorem,
+        "h": flow.step_size,
+        "steps": flow.step_count,
+        "step_limit": None if limit is None or math.isinf(limit) else limit,
+    }
+    if skew:
+        terms = method.terms if isinstance(method, Exponential) else None
+        return SkewFlowCertificate(**common, terms=terms, deviation=_deviation(step)), after
+    return GradientFlowCertificate(**common, activation=type(field.activation).__name__), after
+
+
+def _deviation(step: Claims) -> float:
+    """How far the singular values of a linear step may be from 1, rounded up."""
+    largest, least = step.get(Lipschitz), step.get(Expansive)
+    assert largest is not None
+    far = max(largest.bound - 1, 1 - (least.bound if least else 0.0))
+    return far * UP + 2.0**-50 if far else 0.0
 
 
 THEOREMS = {
@@ -107,8 +156,13 @@ THEOREMS = {
     "ReLU": "non-decreasing with slopes in [0, 1]",
     "LeakyReLU": "non-decreasing with slopes in [0, 1]",
     "Tanh": "non-decreasing with slopes in [0, 1]",
+    "GroupSort": "sorting keeps norms and never lowers an inner product",
+    "Abs": "slopes of -1 and 1",
+    "Householder": "the gradient step z - 2 v min(v.z, 0), |v| = 1, of a convex function",
+    "Affine": "norm of the linear map",
     "AvgPool2d": "sums over disjoint windows of k pixels have norm sqrt(k)",
     "Normalise": "division by the standard deviation",
     "Linear": "largest singular value; margins use ||w_i - w_j|| per pair of classes",
     "NormalisedHead": "rows of norm 1; margins use ||w_i - w_j|| per pair of classes",
+    "TruncatedHead": "the first features; margins use sqrt(2) for every pair of classes",
 }

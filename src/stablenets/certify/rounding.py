@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ..core.errors import ClaimError, message
 from ..fields import Activation, ConvexGradient, LeakyReLU, ReLU, Softplus, Tanh
 from ..integrators import ExplicitRungeKutta
-from ..layers import Flow, Lift, Normalise, NormalisedHead
+from ..layers import Abs, Affine, Flow, GroupSort, Householder, Lift, Normalise, NormalisedHead, TruncatedHead
+from ..linear import LinearMap
 
 U = 2.0**-53  # unit roundoff of float64
 UP = 1 + 1e-9  # these are error bounds of size 1e-12: a generous outward rounding of them costs nothing
@@ -47,12 +48,17 @@ ACTIVATION_ERROR: dict[type[Activation], float] = {
 }  # in units of u
 
 
+def spread(bias: Tensor, linear: LinearMap) -> float:
+    """Norm of a bias with one entry per output feature or channel, spread over all outputs."""
+    outputs = math.prod(linear.output_shape)
+    return float(bias.detach().double().norm()) * math.sqrt(outputs / linear.output_shape[0])
+
+
 def field_error(f: ConvexGradient, bound: float) -> Callable[[float], tuple[float, float]]:
     """R -> (error, size) of an evaluation of f at a computed state of norm at most R; `bound` >= ||A||_2."""
     if type(f.activation) not in ACTIVATION_ERROR:
         raise ClaimError(message(f"no rounding analysis for {type(f.activation).__name__}", "ReLU, Tanh, ..."))
-    outputs = math.prod(f.linear.output_shape)
-    beta = float(f.bias.detach().double().norm()) * math.sqrt(outputs / f.linear.output_shape[0])
+    outputs, beta = math.prod(f.linear.output_shape), spread(f.bias, f.linear)
     absolute, (m, m_adjoint) = f.linear.absolute_bound(), f.linear.dot_lengths
     slope, c = f.activation.slope[1], ACTIVATION_ERROR[type(f.activation)]
     at_zero = float(f.activation(torch.zeros(1, dtype=torch.float64)).abs()) * math.sqrt(outputs)
@@ -109,11 +115,24 @@ def affine_extent(weight: Tensor, bias: Tensor | None, norm: float, x: Extent) -
     return Extent((norm * x.norm + b) * UP, (norm * x.error + local) * UP)
 
 
+def map_extent(linear: LinearMap, bias: Tensor, norm: float, x: Extent) -> Extent:
+    """Bounds after A x + b with ||A|| <= norm."""
+    b = spread(bias, linear)
+    local = gamma(linear.dot_lengths[0] + 1) * (linear.absolute_bound() * x.computed + b)
+    return Extent((norm * x.norm + b) * UP, (norm * x.error + local) * UP)
+
+
 def extent(layer: nn.Module, lipschitz: float, x: Extent, pixels: int) -> Extent:
     """Bounds after a layer other than a flow; `pixels` is H * W of an image input."""
     match layer:
-        case nn.Identity() | nn.Flatten() | nn.PixelShuffle() | nn.PixelUnshuffle() | nn.ReLU() | Lift():
+        case nn.Identity() | nn.Flatten() | nn.PixelShuffle() | nn.PixelUnshuffle() | nn.ReLU():
             return x
+        case Lift() | GroupSort() | Abs() | TruncatedHead():
+            return x
+        case Householder():
+            return Extent(x.norm, (x.error + 64 * U * x.computed) * UP)
+        case Affine():
+            return map_extent(layer.linear, layer.bias, lipschitz, x)
         case nn.LeakyReLU() | nn.Tanh():
             return Extent(x.norm, (x.error + (8 if isinstance(layer, nn.Tanh) else 1) * U * x.computed) * UP)
         case nn.AvgPool2d():

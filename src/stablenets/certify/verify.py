@@ -8,27 +8,32 @@ numpy and in exact rational arithmetic. The statement is that of docs/certificat
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .checker.architecture import Layer, layers
 from .checker.model_file import ModelFile, read_model
+from .checker.norms import TALLY
 from .checker.proofs import prove_head, prove_layer
-from .checker.shapes import states
-from .checker.strict import Rejected, entries, items, kind, natural, number, parse, text
+from .checker.running import prove_growth
+from .checker.shapes import Shape, size, states
+from .checker.strict import Rejected, entries, items, kind, natural, number, open_file, parse, text
 
-SCHEMA = "stablenets/certificate/1"
+SCHEMA = "stablenets/certificate/2"
 SIZE_LIMIT = 64 * 2**20
+LONGEST_REASON = 500  # characters: names in a forged file may be of any length
 KEYS = (
-    "schema", "network", "weights_sha256", "dtype", "classes", "input", "lipschitz", "head", "rounding", "layers",
-    "versions",
+    "schema", "network", "weights_sha256", "dtype", "classes", "input", "lipschitz", "head", "rounding", "float32",
+    "layers", "versions",
 )  # fmt: skip
-LAYER_KEYS = ("name", "kind", "theorem", "lipschitz", "rounding", "output_norm")
-FLOW_KEYS = (
-    "field", "integrator", "linear", "activation", "norm_bound", "norm_theorem", "h", "steps", "step_limit",
-)  # fmt: skip
+LAYER_KEYS = ("name", "kind", "theorem", "method", "lipschitz", "rounding", "output_norm")
+FLOW_KEYS = ("field", "integrator", "linear", "norm_bound", "norm_theorem", "h", "steps", "step_limit")
+FIELD_KEYS = {"ConvexGradient": ("activation",), "SkewLinear": ("terms", "deviation")}
+HEADS = {"Linear": "out_features", "NormalisedHead": "classes", "TruncatedHead": "classes"}  # and what counts classes
 
 
 @dataclass(frozen=True)
@@ -45,31 +50,44 @@ def verify(model_path: str | os.PathLike[str], certificate_path: str | os.PathLi
     >>> verify("nothing.safetensors", "nothing.json")
     Verdict(ok=False, reason='the certificate cannot be read (No such file or directory)')
     """
+    tally: Counter[str] = Counter()
+    before = TALLY.set(tally)
     try:
-        return Verdict(True, _verify(model_path, _certificate(certificate_path)))
+        with np.errstate(all="ignore"):  # what overflows is not proved
+            return Verdict(True, _verify(model_path, _certificate(certificate_path), tally))
     except Rejected as error:
-        return Verdict(False, str(error))
+        return Verdict(False, _printable(str(error)))
     except RecursionError:
         return Verdict(False, "the network is nested too deeply")
-    except (OSError, MemoryError, OverflowError) as error:
-        return Verdict(False, f"the check could not be finished ({error})")
+    except (OSError, MemoryError, ArithmeticError, ValueError) as error:
+        return Verdict(False, _printable(f"the check could not be finished ({error})"))
+    finally:
+        TALLY.reset(before)
+
+
+def _printable(reason: str) -> str:
+    """A reason that may quote a forged file, made fit for a terminal."""
+    reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}..."
+    return "".join(c if c.isprintable() else "?" for c in reason)
 
 
 def _certificate(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The certificate, with all its keys and of the right form."""
-    try:
-        if (size := Path(path).stat().st_size) > SIZE_LIMIT:
-            raise Rejected(f"the certificate has {size} bytes, over {SIZE_LIMIT}")
-        content = parse(Path(path).read_bytes(), "the certificate")
-    except OSError as error:
-        raise Rejected(f"the certificate cannot be read ({error.strerror})") from None
+    with open_file(path, "the certificate") as file:
+        if (length := os.fstat(file.fileno()).st_size) > SIZE_LIMIT:
+            raise Rejected(f"the certificate has {length} bytes, over {SIZE_LIMIT}")
+        content = parse(file.read(length), "the certificate")
     if isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
         raise Rejected(f"the certificate is not of schema {SCHEMA}")
     certificate = entries(content, KEYS, "the certificate")
-    if certificate["dtype"] != "float64":
-        raise Rejected(f"the certificate is for {certificate['dtype']!r} arithmetic; the proof is for 'float64'")
+    if certificate["dtype"] not in ("float64", "float32"):
+        raise Rejected(
+            f"the certificate is for {certificate['dtype']!r} arithmetic; proofs are for float64 and float32"
+        )
+    if (certificate["float32"] is None) != (certificate["dtype"] == "float64"):
+        raise Rejected(f"the certificate is for {certificate['dtype']}, which what it says of float32 does not fit")
     text(certificate["network"], "network")
-    entries(certificate["input"], ("norm_limit",), "input")
+    entries(certificate["input"], ("shape", "norm_limit", "scaling"), "input")
     entries(certificate["head"], ("name", "kind", "constants"), "head")
     if not isinstance(certificate["versions"], dict):
         raise Rejected("versions is not an object")
@@ -77,14 +95,20 @@ def _certificate(path: str | os.PathLike[str]) -> dict[str, Any]:
         text(version, f"the version of {name}")
     for i, claim in enumerate(items(certificate["layers"], "layers")):
         flow = isinstance(claim, dict) and claim.get("kind") == "Flow"
-        entries(claim, LAYER_KEYS + FLOW_KEYS if flow else LAYER_KEYS, f"layer {i} of the certificate")
-        for key in ("name", "kind", "theorem", *(("norm_theorem",) if flow else ())):
+        keys = LAYER_KEYS
+        if flow:
+            field = str(claim.get("field"))
+            if field not in FIELD_KEYS:
+                raise Rejected(f"not covered by the checker: layer {i} of the certificate says field {field!r}")
+            keys += FLOW_KEYS + FIELD_KEYS[field]
+        entries(claim, keys, f"layer {i} of the certificate")
+        for key in ("name", "kind", "theorem", "method", *(("norm_theorem",) if flow else ())):
             text(claim[key], f"{key} of layer {i} of the certificate")
     return certificate
 
 
-def _verify(model_path: str | os.PathLike[str], certificate: dict[str, Any]) -> str:
-    """Prove a certificate; returns what was proved."""
+def _verify(model_path: str | os.PathLike[str], certificate: dict[str, Any], tally: Counter[str]) -> str:
+    """Prove a certificate; returns what was proved. `tally` counts the proofs of norm bounds by their kind."""
     model = read_model(model_path)
     if model.sha256() != certificate["weights_sha256"]:
         raise Rejected("the certificate is for other weights: its sha256 is not that of the model")
@@ -94,26 +118,41 @@ def _verify(model_path: str | os.PathLike[str], certificate: dict[str, Any]) -> 
     if certificate["network"] != kind(model.config, "the network").removeprefix("torch."):
         raise Rejected(f"the certificate is for a {certificate['network']}")
     _same_layers(certificate["layers"], network)
+    _same_input(certificate["input"], shapes[0])
 
     limit = number(certificate["input"]["norm_limit"], "norm_limit", positive=True)
-    bound, product = (limit, 0.0), Fraction(1)
+    bound, product, scaling = (limit, 0.0), Fraction(1), Fraction(1)
     for i, (layer, claim) in enumerate(zip(network, certificate["layers"], strict=True)):
         proved, bound = prove_layer(layer, claim, model, shapes[i], bound)
         product *= proved if i < len(network) - 1 else 1
+        scaling *= proved if layer.kind == "Normalise" else 1
     lipschitz = number(certificate["lipschitz"], "lipschitz", positive=True)
     if Fraction(lipschitz) < product:
         raise Rejected(f"lipschitz {lipschitz!r} is below the product of the layers, {float(product)!r}")
+    if Fraction(number(certificate["input"]["scaling"], "scaling")) < scaling:
+        raise Rejected(f"scaling {certificate['input']['scaling']!r} is below the proved {float(scaling)!r}")
     prove_head(network[-1], _constants(certificate, network[-1]), model)
     rounding = number(certificate["rounding"], "rounding")
     if rounding < bound[1]:
         raise Rejected(f"rounding {rounding!r} is below that of the last layer, {bound[1]!r}")
+    growth = "" if certificate["float32"] is None else f"; {prove_growth(network, certificate, model)}"
     flows = sum(layer.kind == "Flow" for layer in network)
+    proofs = ", ".join(f"{count} {how}" for how, count in sorted(tally.items())) or "none needed"
     where = f"inputs of shape {shapes[0]} and norm" if isinstance(shapes[0], tuple) else "inputs of norm"
     return (
         f"proved: with L = {lipschitz:.9g} every difference of scores i and j is L c_ij-Lipschitz, and scores "
-        f"evaluated in float64 are within {rounding:.2e} on {where} at most {limit:g} "
-        f"({len(network)} layers, {flows} of them flows, every norm bound proved by Cholesky factorisation)"
+        f"evaluated in float64 are within {rounding:.2e} on {where} at most {limit:g}{growth} "
+        f"({len(network)} layers, {flows} of them flows; norm bounds proved: {proofs})"
     )
+
+
+def _same_input(given: dict[str, Any], shape: Shape) -> None:
+    """The certificate speaks of inputs that the network takes."""
+    if given["shape"] is None:
+        return
+    claimed = tuple(natural(n, "the input shape") for n in items(given["shape"], "the input shape"))
+    if shape is not None and (claimed != shape if isinstance(shape, tuple) else size(claimed) != shape):
+        raise Rejected(f"the certificate is for inputs of shape {list(claimed)}, the network takes {shape}")
 
 
 def _same_tensors(model: ModelFile, network: list[Layer]) -> None:
@@ -141,13 +180,13 @@ def _same_layers(claims: list[Any], network: list[Layer]) -> None:
             )
     if len(claims) != len(network):
         raise Rejected(f"the certificate lists {len(claims)} layers, the network has {len(network)}")
-    if not network or network[-1].kind not in ("Linear", "NormalisedHead"):
+    if not network or network[-1].kind not in HEADS:
         raise Rejected("the network does not end in a linear layer")
 
 
 def _constants(certificate: dict[str, Any], head: Layer) -> list[list[float]]:
     """The pairwise constants of the head, one row per class."""
-    claim, classes = certificate["head"], head.tensors[head.path("weight")][0]
+    claim, classes = certificate["head"], head.given[HEADS[head.kind]]
     if (claim["name"], claim["kind"]) != (head.name, head.kind):
         raise Rejected(f"the head of the certificate is not {head.name!r} ({head.kind})")
     if natural(certificate["classes"], "classes") != classes:

@@ -18,6 +18,10 @@ class ClaimError(StableNetsError, ValueError):
     """Something was asked to be proved that does not follow."""
 
 
+class ConvergenceError(StableNetsError, ArithmeticError):
+    """An equation was not solved to rounding; the samples are named."""
+
+
 class TrainingError(StableNetsError, RuntimeError):
     """Training stopped; the last good checkpoint is named."""
 

@@ -199,7 +199,7 @@ class Invertible(Property):
 
 @dataclass(frozen=True)
 class Invariant:
-    """A function of the state, `function(x) -> (batch,)`; `degree` 1 or 2 for a linear or quadratic one, else None.
+    """A function of the state, `function(x) -> (batch,)`; the `degree` of a polynomial, else None; whether `convex`.
 
     Two invariants are the same when their functions are: the energies of two fields have one name and differ. Give a
     method of the field (equal whenever the field is the same object), not a new lambda at each call.
@@ -208,6 +208,7 @@ class Invariant:
     name: str
     function: Map = field(repr=False)
     degree: int | None = None
+    convex: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,14 +219,54 @@ class Preserves(Property):
 
     def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
         i, fx = self.invariant.function, f(x)
-        scale = norm(gradient(i, x)) * norm(x) + norm(gradient(i, fx)) * norm(fx) + i(x).abs()
-        return (i(fx) - i(x)).abs() / positive(scale)
+        return (i(fx) - i(x)).abs() / _resolution(i, x, fx)
 
     def after(self, first: Property) -> Property | None:
         return self if first == self else None
 
     def kind(self) -> object:
         return self
+
+
+def _resolution(function: Map, x: Tensor, fx: Tensor) -> Tensor:
+    """The size (batch,) relative to which values of `function` at `x` and `fx` are known to rounding."""
+    scale = norm(gradient(function, x)) * norm(x) + norm(gradient(function, fx)) * norm(fx) + function(x).abs()
+    return positive(scale)
+
+
+@dataclass(frozen=True)
+class Decreases(Property):
+    """V(f(x)) <= factor V(x), 0 <= factor <= 1: the map never increases V."""
+
+    function: Invariant
+    factor: float = 1.0
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        v, fx = self.function.function, f(x)
+        return (v(fx) - self.factor * v(x)) / _resolution(v, x, fx)
+
+    def after(self, first: Property) -> Property | None:
+        if not isinstance(first, Decreases) or first.function != self.function:
+            return None
+        return Decreases(self.function, outwards(self.factor, first.factor, math.inf))
+
+    def stronger(self, other: Property) -> bool:
+        return isinstance(other, Decreases) and self.factor < other.factor
+
+    def kind(self) -> object:
+        return type(self), self.function
+
+
+@dataclass(frozen=True)
+class Positive(Property):
+    """The map takes states without negative entries to states without negative entries."""
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        fx = f(x.abs())
+        return (-flat(fx)).amax(1) / positive(norm(fx) + norm(x))
+
+    def after(self, first: Property) -> Property | None:
+        return self if isinstance(first, Positive) else None
 
 
 # --- properties of vector fields ----------------------------------------------------------------------------------
@@ -302,13 +343,55 @@ class FirstIntegral(Property):
 
 @dataclass(frozen=True)
 class Dissipates(Property):
-    """grad V . f <= 0: V never increases along the flow."""
+    """grad V . f <= -rate V, rate >= 0: V never increases along the flow, and falls at least as exp(-rate t)."""
 
     function: Invariant
+    rate: float = 0.0
 
     def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
-        g, fx = gradient(self.function.function, x), f(x)
-        return inner(g, fx) / positive(norm(g) * norm(fx))
+        v = self.function.function
+        g, fx = gradient(v, x), f(x)
+        needed = self.rate * v(x)
+        return (inner(g, fx) + needed) / positive(norm(g) * norm(fx) + needed.abs())
+
+    def stronger(self, other: Property) -> bool:
+        return isinstance(other, Dissipates) and self.rate > other.rate
 
     def kind(self) -> object:
-        return self
+        return type(self), self.function
+
+
+@dataclass(frozen=True)
+class EnergyForm(Property):
+    """f = S grad H with S + S^T <= 0, skew if `conserved`, as the field's own `energy` and `structure` state it."""
+
+    energy: Invariant
+    conserved: bool
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        return self.implies()[0].violation(f, x, y)
+
+    def implies(self) -> tuple[Property, ...]:
+        return (FirstIntegral(self.energy) if self.conserved else Dissipates(self.energy),)
+
+
+@dataclass(frozen=True)
+class SymmetricJacobian(Property):
+    """Df = Df^T: f is the gradient of a function, the line integral of f."""
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        m = jacobian(f, x)
+        return spectral(m - m.mT) / positive(spectral(m))
+
+
+@dataclass(frozen=True)
+class QuasiPositive(Property):
+    """f_i(x) >= 0 wherever x >= 0 and x_i = 0: the flow keeps states without negative entries so (Nagumo 1942)."""
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        """On faces of the orthant: the entries of |x| at which `y` is negative are set to zero."""
+        face = flat(y) < 0
+        at = torch.where(face, 0.0, flat(x).abs()).reshape(x.shape)
+        fx = flat(f(at))
+        inwards = fx / positive(fx.norm(dim=1, keepdim=True))
+        return torch.where(face, -inwards, -1.0).amax(1)

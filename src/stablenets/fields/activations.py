@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Iterator
 from typing import Self
 
@@ -14,9 +15,13 @@ from ..core.component import Component
 
 
 class Activation(Component, root=True):
-    """A scalar function applied entrywise, non-decreasing, with every slope in `slope` = (lowest, highest)."""
+    """A scalar function applied entrywise, non-decreasing, with every slope in `slope` = (lowest, highest).
+
+    `bound` is an upper bound of its absolute values, infinite where there is none.
+    """
 
     slope: tuple[float, float]
+    bound: float = math.inf
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
@@ -50,7 +55,7 @@ class Tanh(Activation):
     tensor([0.])
     """
 
-    slope = (0.0, 1.0)
+    slope, bound = (0.0, 1.0), 1.0
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.tanh(z)
@@ -97,3 +102,48 @@ class Softplus(Activation):
 
     def potential(self, z: Tensor) -> Tensor:
         raise NotImplementedError("the antiderivative of softplus is a dilogarithm")
+
+
+class Sigmoid(Activation):
+    """1 / (1 + exp(-z)), slopes in [0, 1/4]; its potential is softplus.
+
+    >>> Sigmoid()(torch.zeros(1))
+    tensor([0.5000])
+    """
+
+    slope, bound = (0.0, 0.25), 1.0
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(z)
+
+    def potential(self, z: Tensor) -> Tensor:
+        return F.softplus(z, threshold=40.0)
+
+
+class Ramp(Activation):
+    """0 below 0, 1 above `width`, linear between; slopes in [0, 1 / width].
+
+    Its potential is the smoothed ReLU of Kolter & Manek 2019: 0, then z^2 / (2 width), then z - width / 2. It is
+    convex, non-decreasing and continuously differentiable, and *exactly* zero, with its slope, for z <= 0.
+
+    >>> Ramp(2.0)(torch.tensor([-1.0, 1.0, 5.0]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+
+    bound = 1.0
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < width < math.inf:
+            raise ValueError(f"width = {width}; needed: a positive number")
+        self.width = width
+
+    @property
+    def slope(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 0.0, 1 / self.width
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (z / self.width).clamp(0.0, 1.0)
+
+    def potential(self, z: Tensor) -> Tensor:
+        return self.forward(z).square() * (self.width / 2) + F.relu(z - self.width)

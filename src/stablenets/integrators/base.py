@@ -27,6 +27,7 @@ class Integrator(Component, Generic[F], root=True):
     needs: ClassVar[type[Field]] = Field
     order: ClassVar[int]
     reference: ClassVar[str]
+    solves: ClassVar[bool] = False  # whether a step solves an equation, and may raise a ConvergenceError
 
     @abc.abstractmethod
     def step(self, f: F, x: Tensor, h: Any, t: float = 0.0) -> Tensor:

@@ -119,6 +119,9 @@ class Euler(ExplicitRungeKutta):
     order, reference = 1, "Euler 1768; chapter (9), (19)"
     a, b = ((),), (1.0,)
 
+    def step(self, f: Field, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
+        return x + f.scaled(x, h, t) if isinstance(h, Tensor) else super().step(f, x, h, t)
+
 
 class Midpoint(ExplicitRungeKutta):
     """The explicit midpoint rule. A zero weight: not circle contractive, so never claimed non-expansive."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import abc
+import functools
+import itertools
 import math
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,9 +22,10 @@ from ..core.properties import (
     Symplectic,
     VolumePreserving,
 )
-from ..fields.base import SplitField
+from ..fields.base import MechanicalField, SplitField
 from .base import Integrator, add_scaled
 
+UP = 1 + 1e-13  # claims are rounded outwards by far more than the few roundings of their formulas
 
 class Splitting(Integrator[SplitField], abc.ABC):
     """Alternate kicks p += h b_i force(q) and drifts q += h a_i velocity(p), as listed in `kicks` and `drifts`.
@@ -56,18 +60,32 @@ class Splitting(Integrator[SplitField], abc.ABC):
         if field.get(DivergenceFree):
             claims += [VolumePreserving(), Invertible()]
         if (lipschitz := field.get(Lipschitz)) is not None:
-            size = math.prod(_shear(abs(c * h) * lipschitz.bound) for c in (*self.kicks, *self.drifts))
-            claims += [Lipschitz(size), Expansive(1 / size)]
+            forth, back = self._sizes(abs(h) * lipschitz.bound)
+            claims += [Lipschitz(forth * UP), Expansive(1 / (back * UP))]
         return Claims(claims)
+
+    def _sizes(self, hl: float) -> tuple[float, float]:
+        """Lipschitz bounds of the step and of its inverse when h times each part of the field is `hl`-Lipschitz.
+
+        (|dq|, |dp|) grows at most by a product of non-negative shears, one for each kick and drift; the norm of this
+        product is attained by q' = p, p' = q where no coefficient is negative.
+        """
+        shears = []
+        for b, a in zip(self.kicks, self.drifts, strict=True):
+            shears += [np.array([[1.0, 0.0], [abs(b) * hl, 1.0]]), np.array([[1.0, abs(a) * hl], [0.0, 1.0]])]
+        forth = functools.reduce(lambda product, shear: shear @ product, shears)
+        back = functools.reduce(np.matmul, shears)
+        return float(np.linalg.norm(forth, 2)), float(np.linalg.norm(back, 2))
 
     @property
     def theorem(self) -> str:
         return f"{type(self).__name__} composes shears, each symplectic on a separable Hamiltonian field, for every h"
 
 
-def _shear(a: float) -> float:
-    """The norm of [[1, a], [0, 1]], which bounds a shear with an a-Lipschitz function; its inverse is one too."""
-    return (a + math.sqrt(a * a + 4)) / 2 * (1 + 1e-14)
+def _composed(*weights: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Kicks and drifts of Stormer-Verlet steps of the given lengths, one after the other."""
+    ends = (0.0, *weights, 0.0)
+    return tuple((u + v) / 2 for u, v in itertools.pairwise(ends)), (*weights, 0.0)
 
 
 class SymplecticEuler(Splitting):
@@ -87,3 +105,39 @@ class StormerVerlet(Splitting):
 
     order, reference = 2, "Verlet 1967; Hairer, Lubich & Wanner, VI.3"
     kicks, drifts = (0.5, 0.5), (1.0, 0.0)
+
+
+_YOSHIDA = 1 / (2 - 2 ** (1 / 3))
+
+
+class Yoshida4(Splitting):
+    """Three Stormer-Verlet steps, the middle one backwards (the triple jump)."""
+
+    order, reference = 4, "Forest & Ruth 1990, Yoshida 1990; Hairer, Lubich & Wanner, II.4.4"
+    kicks, drifts = _composed(_YOSHIDA, 1 - 2 * _YOSHIDA, _YOSHIDA)
+
+
+_SUZUKI = 1 / (4 - 4 ** (1 / 3))
+
+
+class Suzuki4(Splitting):
+    """Five Stormer-Verlet steps, the middle one backwards: errors about 14 times smaller than `Yoshida4`'s."""
+
+    order, reference = 4, "Suzuki 1990; Hairer, Lubich & Wanner, II.4.5"
+    kicks, drifts = _composed(_SUZUKI, _SUZUKI, 1 - 4 * _SUZUKI, _SUZUKI, _SUZUKI)
+
+
+_B = (0.0829844064174052, 0.396309801498368, -0.0390563049223486)
+_A = (0.245298957184271, 0.604872665711080)
+
+
+class BlanesMoan4(Splitting):
+    """Seven kicks and six drifts, for q'' = M^-1 force(q, t) only: errors over 1,000 times smaller than `Yoshida4`'s.
+
+    Three of the conditions of order 4 are void when the kinetic energy is quadratic; the method uses the freedom.
+    """
+
+    needs = MechanicalField
+    order, reference = 4, "Blanes & Moan 2002, Table 3 (RKN method of order 4 with 6 stages)"
+    kicks = (*_B, 1 - 2 * sum(_B), *_B[::-1])
+    drifts = (*_A, 0.5 - sum(_A), 0.5 - sum(_A), *_A[::-1], 0.0)

@@ -1,3 +1,8 @@
+from .activations import Abs as Abs
+from .activations import GroupSort as GroupSort
+from .activations import Householder as Householder
+from .activations import MaxMin as MaxMin
+from .affine import Affine as Affine
 from .base import Layer as Layer
 from .chain import Chain as Chain
 from .chain import claims as claims
@@ -7,5 +12,7 @@ from .files import save as save
 from .files import weights_hash as weights_hash
 from .flow import Flow as Flow
 from .heads import NormalisedHead as NormalisedHead
+from .heads import TruncatedHead as TruncatedHead
+from .hybrid import Hybrid as Hybrid
 from .isometries import Lift as Lift
 from .isometries import Normalise as Normalise

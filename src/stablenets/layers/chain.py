@@ -63,10 +63,10 @@ def leaves(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]
         middle = "layers." if isinstance(module, Chain) else ""
         for i, layer in enumerate(inner):
             yield from leaves(layer, f"{prefix}{middle}{i}")
-    elif isinstance(module, Layer) or type(module) in TORCH_LAYERS:
-        yield name, module
     elif isinstance(module, Composed) and forward is Composed.forward:
         yield from leaves(module.body, f"{name}.body" if name else "body")
+    elif isinstance(module, Layer) or type(module) in TORCH_LAYERS:
+        yield name, module
     else:
         raise ClaimError(
             message(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.claims import Claims
+from ..core.errors import InputError, message
 from ..core.properties import Lipschitz
 from ..linear.bounds import spectral_norm_bound
 from .base import Layer
@@ -47,3 +48,38 @@ class NormalisedHead(Layer):
     @classmethod
     def examples(cls) -> Iterator[Self]:
         yield cls(4, 3)
+
+
+class TruncatedHead(Layer):
+    """The first `classes` features as scores, without weights: z_i - z_j is sqrt(2)-Lipschitz.
+
+    The head of the published Convex Potential Layer networks (Meunier, Delattre, Araujo & Allauzen 2022).
+
+    Raises:
+        InputError: for inputs that are not (batch, features) with at least `classes` features.
+
+    >>> TruncatedHead(2)(torch.tensor([[3.0, 4.0, 5.0]]))
+    tensor([[3., 4.]])
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.input_shape = (classes + 1,)
+
+    def effective_weight(self) -> Tensor:
+        """The rows of the scores as functions of the first `classes` features: the identity."""
+        return torch.eye(self.classes, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 2 or x.shape[1] < self.classes:
+            needed = f"(batch, features) with at least {self.classes} features"
+            raise InputError(message(f"a batch of shape {tuple(x.shape)}", needed, "Put nn.Flatten() before the head."))
+        return x[:, : self.classes]
+
+    def claims(self) -> Claims:
+        return Claims([Lipschitz(1.0)])
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        yield cls(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Self
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..core.claims import Claims
 from ..core.errors import InputError, message
+from ..core.outward import root
 from ..core.properties import Isometry, Lipschitz
 from .base import Layer
 
@@ -30,7 +32,8 @@ class Lift(Layer):
         self.input_shape = (in_channels,)
 
     def forward(self, x: Tensor) -> Tensor:
-        zeros = x.new_zeros(len(x), self.out_channels - self.in_channels, *x.shape[2:])
+        # not len(x), which would fix the size of the batch when the layer is traced for export
+        zeros = x.new_zeros(x.shape[0], self.out_channels - self.in_channels, *x.shape[2:])
         return torch.cat([x, zeros], 1)
 
     def claims(self) -> Claims:
@@ -62,7 +65,7 @@ class Normalise(Layer):
         return (x - x.new_tensor(self.mean).view(shape)) / x.new_tensor(self.std).view(shape)
 
     def claims(self) -> Claims:
-        return Claims([Lipschitz(1 / min(self.std) * (1 + 1e-15))])
+        return Claims([Lipschitz(root(1 / Fraction(min(self.std)) ** 2, math.inf))])
 
     @classmethod
     def examples(cls) -> Iterator[Self]:

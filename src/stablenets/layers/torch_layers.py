@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from torch import nn
@@ -10,6 +12,7 @@ from torch import nn
 from ..core.claims import Claims
 from ..core.component import register_external
 from ..core.errors import ClaimError, message
+from ..core.outward import root
 from ..core.properties import Averaged, Isometry, Lipschitz
 from ..linear.bounds import spectral_norm_bound
 
@@ -27,7 +30,7 @@ def _average_pooling(layer: Any) -> Claims:
     if stride != size or layer.padding not in (0, (0, 0)) or layer.ceil_mode:
         raise ClaimError(message("AvgPool2d with overlapping or padded windows", "stride = kernel_size, no padding"))
     pixels = size[0] * size[1]
-    return Claims([Lipschitz(pixels**0.5 / abs(layer.divisor_override or pixels) * (1 + 1e-15))])
+    return Claims([Lipschitz(root(Fraction(pixels, (layer.divisor_override or pixels) ** 2), math.inf))])
 
 
 def _linear(layer: Any) -> Claims:

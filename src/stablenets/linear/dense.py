@@ -31,14 +31,11 @@ class Dense(LinearMap):
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / (in_features**0.5 + out_features**0.5))
         self._start()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
+    def _forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight)
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        return F.linear(y, self.weight.mT)
-
-    def _apply64(self, x: Tensor) -> Tensor:
-        return F.linear(x.double(), self.weight.double())
+    def _adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(y, weight.mT)
 
     @property
     def dot_lengths(self) -> tuple[int, int]:
@@ -47,7 +44,7 @@ class Dense(LinearMap):
     @torch.no_grad()
     def norm_bound(self) -> float:
         """Largest singular value in float64, with LAPACK's error bound added."""
-        return spectral_norm_bound(self.weight.double())
+        return spectral_norm_bound(self._weight64())
 
     @property
     def norm_theorem(self) -> str:

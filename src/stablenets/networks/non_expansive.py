@@ -12,7 +12,7 @@ from ..integrators import Euler
 from ..layers import Chain, Flow, NormalisedHead
 from ..linear import Conv2d, Dense, LinearMap
 from .base import Provable
-from .stages import stages
+from .stages import shape_of, stages
 
 
 class NonExpansiveNet(Provable):
@@ -50,7 +50,7 @@ class NonExpansiveNet(Provable):
         time: float | None = None,
     ) -> None:
         super().__init__()
-        self.image_shape, self.classes = tuple(image_shape), classes
+        self.image_shape, self.classes = shape_of(image_shape, classes), classes
         self.patch, self.blocks, self.hidden = patch, tuple(blocks), hidden
         self.channels = None if channels is None else tuple(channels)
         self.dense_width, self.dense_blocks, self.time = dense_width, dense_blocks, time
@@ -60,7 +60,7 @@ class NonExpansiveNet(Provable):
             return Flow(field, Euler(), steps=1) if time is None else Flow(field, Euler(), time=time)
 
         layers, features = stages(
-            image_shape, patch, channels, blocks, lambda c, size: flow(Conv2d(c, hidden, 3, size))
+            self.image_shape, patch, channels, blocks, lambda c, size: flow(Conv2d(c, hidden, 3, size))
         )
         layers.append(nn.Flatten())
         layers += [flow(Dense(features, dense_width)) for _ in range(dense_blocks)]

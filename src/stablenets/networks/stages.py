@@ -12,6 +12,21 @@ from ..layers import Lift
 Block = Callable[[int, tuple[int, int]], nn.Module]
 
 
+def shape_of(image_shape: Sequence[int], classes: int) -> tuple[int, int, int]:
+    """`image_shape` as (channels, height, width).
+
+    Raises:
+        InputError: it is not three positive whole numbers, or there are fewer than two classes.
+    """
+    if len(image_shape) != 3 or not all(isinstance(n, int) and n >= 1 for n in image_shape):
+        todo = "A grey image of 28x28 pixels has the shape (1, 28, 28)."
+        raise InputError(message(f"image_shape={tuple(image_shape)}", "(channels, height, width)", todo))
+    if classes < 2:
+        raise InputError(message(f"classes={classes}", "at least 2 classes to choose from"))
+    channels, height, width = image_shape
+    return channels, height, width
+
+
 def stages(
     image_shape: tuple[int, int, int],
     patch: int,

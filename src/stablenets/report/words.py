@@ -47,7 +47,12 @@ def _certificate(run: Run, certificate: dict[str, Any]) -> dict[str, Any]:
         "certified radius is the largest r at which the highest score still leads.",
     ]
     rounding = certificate.get("rounding")
-    if isinstance(rounding, (int, float)):
+    if certificate.get("dtype") == "float32":
+        sentences.append(
+            "Rounding is accounted for: the scores are evaluated in float32, the error of each gap is bounded for each "
+            "image by itself, and the gap must exceed that too."
+        )
+    elif isinstance(rounding, (int, float)):
         sentences.append(
             f"Rounding is accounted for: a score, evaluated in {certificate.get('dtype', 'floating point')}, is off "
             f"by at most {float(rounding):.1e}, and the gap must exceed that too."

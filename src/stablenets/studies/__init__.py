@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,19 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Study:
-    """A study: its name, one line about it, and the function that runs it."""
+    """A study: its name, one line about it, and the function that runs it.
+
+    `run` may have another argument `recipes`, names of recipes to compare in place of the study's own networks.
+    """
 
     name: str
     summary: str
     run: Job
+
+    @property
+    def takes_recipes(self) -> bool:
+        """Whether it does."""
+        return "recipes" in inspect.signature(self.run).parameters
 
 
 def names() -> list[str]:

@@ -14,24 +14,24 @@ NETWORKS = {"non-expansive": "non-expansive-net", "resnet": "res-net"}
 
 
 def open_runs(folder: Path, config: ClassifyConfig) -> dict[str, Run]:
-    """For each network its run in `folder`: the one that is there, finished or not, else a new one.
+    """For each network its run in `folder`, see `open_run`."""
+    return {name: open_run(folder / name, replace(config, network=network)) for name, network in NETWORKS.items()}
+
+
+def open_run(path: Path, config: ClassifyConfig) -> Run:
+    """The run with these options at `path`: the one that is there, finished or not, else a new one.
 
     Raises:
         InputError: a run that is there has other options.
     """
-    runs = {}
-    for name, network in NETWORKS.items():
-        path = folder / name
-        wanted = replace(config, network=network, out=str(path))
-        if not Run(path).has("config.toml"):
-            runs[name] = classify.create(wanted)
-            continue
-        runs[name] = Run(path)
-        found = runs[name].config
-        if found != replace(classify.settled(wanted), precision=found.precision):  # that is the machine's choice
-            todo = "Choose another folder by --out, or delete this one."
-            raise InputError(message(f"{path} is a run with other options", "the options of this study", todo))
-    return runs
+    wanted = replace(config, out=str(path))
+    if not Run(path).has("config.toml"):
+        return classify.create(wanted)
+    found = Run(path).config
+    if found != replace(classify.settled(wanted), precision=found.precision):  # that is the machine's choice
+        todo = "Choose another folder by --out, or delete this one."
+        raise InputError(message(f"{path} is a run with other options", "the options of this study", todo))
+    return Run(path)
 
 
 def free(folder: Path) -> Path:

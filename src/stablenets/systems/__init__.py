@@ -1,1 +1,12 @@
+from .advection import LinearAdvection as LinearAdvection
+from .double_pendulum import DoublePendulum as DoublePendulum
+from .henon_heiles import HenonHeiles as HenonHeiles
+from .kepler import Kepler as Kepler
+from .linear import LinearSystem as LinearSystem
+from .n_link import NLinkPendulum as NLinkPendulum
 from .oscillator import HarmonicOscillator as HarmonicOscillator
+from .pendulum import Pendulum as Pendulum
+from .pendulum_chain import DoublePendulumCartesian as DoublePendulumCartesian
+from .quadratic_sink import QuadraticSink as QuadraticSink
+from .rigid_body import RigidBody as RigidBody
+from .sir import SIR as SIR

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ..core.claims import Claims
-from ..core.properties import FirstIntegral, Hamiltonian, Invariant, Lipschitz
-from ..fields.base import Norm, SplitField, upper_bound
+from ..core.properties import EnergyForm, Hamiltonian, Invariant, Lipschitz, OneSidedLipschitz
+from ..fields.base import HamiltonianField, MechanicalField, Norm, upper_bound
 
 
-class HarmonicOscillator(SplitField):
+class HarmonicOscillator(MechanicalField, HamiltonianField):
     """q' = p, p' = -omega^2 q, with energy (p^2 + omega^2 q^2) / 2 and frequency `omega` in radians per unit of time.
 
     >>> HarmonicOscillator()(torch.tensor([[1.0, 0.0]]))
@@ -33,14 +33,14 @@ class HarmonicOscillator(SplitField):
     def force(self, q: Tensor, t: float = 0.0) -> Tensor:
         return -(self.omega**2) * q
 
-    def forward(self, x: Tensor, t: float = 0.0) -> Tensor:
-        q, p = x.chunk(2, 1)
-        return torch.cat([self.velocity(p, t), self.force(q, t)], 1)
-
     def energy(self, x: Tensor) -> Tensor:
         """(p^2 + omega^2 q^2) / 2, shape (batch,)."""
         q, p = x.chunk(2, 1)
         return ((p.square() + self.omega**2 * q.square()) / 2).flatten(1).sum(1)
+
+    def energy_gradient(self, x: Tensor) -> Tensor:
+        q, p = x.chunk(2, 1)
+        return torch.cat([self.omega**2 * q, p], 1)
 
     def solution(self, x: Tensor, time: float) -> Tensor:
         """The exact state after `time`."""
@@ -49,8 +49,10 @@ class HarmonicOscillator(SplitField):
         return torch.cat([c * q + s / self.omega * p, -self.omega * s * q + c * p], 1)
 
     def claims(self, norm: Norm = upper_bound) -> Claims:
-        energy = Invariant("energy", self.energy, degree=2)
-        return Claims([Hamiltonian(), FirstIntegral(energy), Lipschitz(max(1.0, self.omega**2))])
+        energy = Invariant("energy", self.energy, degree=2, convex=True)
+        square = self.omega**2
+        rates = Lipschitz(max(1.0, square)), OneSidedLipschitz(abs(1 - square) / 2)
+        return Claims([Hamiltonian(), EnergyForm(energy, conserved=True), *rates])
 
     @classmethod
     def examples(cls) -> Iterator[Self]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -13,10 +17,14 @@ from ..core.component import arguments, by_name
 from ..core.errors import InputError, message
 from ..data import ImageData, load_data
 from ..networks import Network
-from ..train import Loss
+from ..train import Loss, one_cycle, triangular
+from ..train.schedule import Schedule
 from .options import ClassifyConfig
 
-NETWORK_OPTIONS = ("patch", "channels", "blocks", "hidden", "dense_width", "dense_blocks", "time")
+SIZES = ("patch", "channels", "blocks", "hidden", "dense_width", "dense_blocks", "time")
+# option -> the arguments that it stands for
+NETWORK_OPTIONS = {name: (name,) for name in (*SIZES, "mean", "truncated_head", "plain")}
+LOSS_OPTIONS = {name: (name,) for name in ("temperature", "radius", "gamma", "beta")} | {"margin": ("margin", "offset")}
 
 
 def read_data(config: ClassifyConfig) -> ImageData:
@@ -31,14 +39,9 @@ def build_network(config: ClassifyConfig, data: ImageData) -> Network:
         InputError: unknown name, or an option that the network does not have.
     """
     cls = by_name("network", Network.registry, config.network)
-    names = arguments(cls)
-    for name in NETWORK_OPTIONS:
-        if name not in names and getattr(config, name) != getattr(ClassifyConfig, name):
-            needed = f"one of {', '.join(n for n in names if n in NETWORK_OPTIONS)}"
-            raise InputError(message(f"the network {config.network!r} has no option {name!r}", needed))
+    options = _given(f"network {config.network!r}", cls, config, NETWORK_OPTIONS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        options = {name: getattr(config, name) for name in NETWORK_OPTIONS if name in names}
         return cls(data.image_shape, len(data.classes), **options)
 
 
@@ -46,11 +49,50 @@ def build_loss(config: ClassifyConfig) -> Loss:
     """The loss of a config.
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, or an option that the loss does not have.
     """
     cls = by_name("loss", Loss.registry, config.loss)
-    values = {"margin": config.margin, "offset": config.margin, "temperature": config.temperature}
-    return cls(**{name: values[name] for name in arguments(cls)})
+    return cls(**_given(f"loss {config.loss!r}", cls, config, LOSS_OPTIONS))
+
+
+def _given(what: str, cls: type, config: ClassifyConfig, options: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The arguments of `cls` that the config gives; those that it does not give have their defaults."""
+    found, has = {}, arguments(cls)
+    for option, names in options.items():
+        fitting = [name for name in names if name in has]
+        value = getattr(config, option)
+        if value is not None and not fitting:
+            own = [o for o, names in options.items() if any(name in has for name in names)]
+            todo = f"Leave it out; against a recipe or a file, write --{option.replace('_', '-')} none."
+            raise InputError(message(f"the {what} has no option {option!r}", ", ".join(own) or "no option", todo))
+        if value is not None:
+            found |= dict.fromkeys(fitting, value)
+    return found
+
+
+def complete(config: ClassifyConfig) -> ClassifyConfig:
+    """`config` with the defaults of its network and its loss written out, so that it says all that the run depends on.
+
+    Raises:
+        InputError: unknown name.
+    """
+    for kind, base, chosen, options in (
+        ("network", Network, config.network, NETWORK_OPTIONS),
+        ("loss", Loss, config.loss, LOSS_OPTIONS),
+    ):
+        parameters = inspect.signature(by_name(kind, base.registry, chosen)).parameters
+        for option, names in options.items():
+            for name in names:
+                if getattr(config, option) is None and name in parameters:
+                    config = replace(config, **{option: parameters[name].default})
+    return config
+
+
+def schedule(config: ClassifyConfig) -> Schedule:
+    """The learning rate of a config as a function of the step."""
+    if config.schedule == "triangular":
+        return functools.partial(triangular, peak=config.peak)
+    return functools.partial(one_cycle, low=config.low, peak=config.peak)
 
 
 def find_device(config: ClassifyConfig) -> torch.device:

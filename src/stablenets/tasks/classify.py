@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,10 +20,20 @@ from ..core.component import kebab
 from ..core.errors import ClaimError, InputError, message
 from ..data import DeviceLoader, ImageData, ShiftFlip, data_sets
 from ..layers import load, save
-from ..train import Epoch, evaluate_accuracy, fast_training_dtype, fit, one_cycle
+from ..train import Epoch, evaluate_accuracy, fast_training_dtype, fit
 from . import attack as attacks
 from . import config as toml
-from .build import build_loss, build_network, find_device, fingerprint, read_data, thread_count, threads
+from .build import (
+    build_loss,
+    build_network,
+    complete,
+    find_device,
+    fingerprint,
+    read_data,
+    schedule,
+    thread_count,
+    threads,
+)
 from .options import ClassifyConfig
 from .progress import Progress, silent
 from .run_folder import Run, machine
@@ -43,13 +53,15 @@ def run(config: ClassifyConfig, progress: Progress = silent) -> Run:
 def create(config: ClassifyConfig) -> Run:
     """A new run folder for `config`; everything that can be checked in advance is checked before it is made."""
     kept = settled(config)
+    thread_count(kept)
     data = read_data(kept)
-    net, _ = build_network(kept, data), build_loss(kept)
+    build_loss(kept)
+    net = build_network(kept, data)
     name = kept.data if kept.data in data_sets() else Path(kept.data).name
     environment = machine() | {
         "dtype": "float32" if kept.precision == "float32" else "bfloat16 in training, else float32",
         "seconds": 0.0,
-        "command": toml.command(kept),
+        "command": toml.command(replace(config, data=kept.data, precision=kept.precision, out=None)),
         "data": name,
         "classes": list(data.classes),
         "image_shape": list(data.image_shape),
@@ -71,7 +83,7 @@ def settled(config: ClassifyConfig) -> ClassifyConfig:
         config = replace(config, precision="bfloat16" if fast else "float32")
     if config.data not in data_sets() and Path(config.data).exists():
         config = replace(config, data=str(Path(config.data).resolve()))
-    return replace(config, out=None)
+    return complete(replace(config, out=None))
 
 
 def resume(run: Run, progress: Progress = silent) -> Run:
@@ -132,7 +144,7 @@ def train(run: Run, progress: Progress = silent) -> None:
                 build_loss(config),
                 loader,
                 epochs=config.epochs,
-                schedule=functools.partial(one_cycle, low=config.low, peak=config.peak),
+                schedule=schedule(config),
                 weight_decay=config.weight_decay,
                 evaluate=functools.partial(evaluate_accuracy, x=data.x_test, y=data.y_test),
                 evaluate_every=config.evaluate_every,
@@ -146,16 +158,28 @@ def train(run: Run, progress: Progress = silent) -> None:
             save(net, run.file("model.safetensors"))
 
 
-def certify(run: Run) -> Certificate | None:
-    """Write certificate.json; or, for a network of which nothing can be proved, the reason into uncertified.txt."""
+def certify(run: Run, *, dtype: Literal["float64", "float32"] = "float64") -> Certificate | None:
+    """Write certificate.json; or, for a network of which nothing can be proved, the reason into uncertified.txt.
+
+    `dtype` is the arithmetic in which the answers are to hold.
+
+    Raises:
+        ClaimError: nothing can be proved in float32; the folder is left as it is.
+    """
     with run.work(), threads(run.config):
         net = load(run.file("model.safetensors"))
         try:
-            certificate = prove(net)
+            certificate = prove(net, dtype=dtype)
         except ClaimError as error:
+            if dtype == "float32":  # that nothing is proved of float32 does not refute a float64 certificate
+                raise
             run.remove("certificate.json")
             run.write_text("uncertified.txt", f"{error}\n")
             return None
+        if run.has("certificate.json") and f'"dtype": "{dtype}"' not in run.file("certificate.json").read_text(
+            encoding="utf-8", errors="replace"
+        ):
+            run.remove("attack.json")  # it holds radii of another certificate
         certificate.save(run.file("certificate.json"))
         run.remove("uncertified.txt")
         run.write_json("certified.json", certified_accuracy(certificate, read_data(run.config), run.config.radii))
@@ -169,6 +193,7 @@ def certified_accuracy(certificate: Certificate, data: ImageData, radii: Sequenc
     sizes = sorted({0.0, *radii})
     return {
         "n": len(right),
+        "dtype": certificate.dtype,
         "radii": sizes,
         "clean_accuracy": float(right.double().mean()),
         "certified_accuracy": [float((right & (radius > r)).double().mean()) for r in sizes],

@@ -20,8 +20,8 @@ COUNTS = (
     *("epochs", "batch_size", "train_limit", "test_limit", "evaluate_every", "attack_steps", "threads"),
     *("patch", "hidden", "dense_width"),
 )
-AT_LEAST_ZERO = ("weight_decay", "dense_blocks", "shift")
-POSITIVE = ("low", "peak", "margin", "temperature", "time")
+AT_LEAST_ZERO = ("weight_decay", "dense_blocks", "shift", "margin", "gamma", "beta")
+POSITIVE = ("low", "peak", "temperature", "radius", "time")
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -103,6 +103,7 @@ def check(config: ClassifyConfig, where: str = "") -> ClassifyConfig:
         (POSITIVE, lambda v: 0 < v < math.inf, "a positive number"),
         (("channels",), lambda v: min(v, default=0) >= 1, "numbers of at least 1, one for each stage"),
         (("blocks",), lambda v: min(v, default=-1) >= 0, "numbers of at least 0, one for each stage"),
+        (("mean",), lambda v: len(v) > 0 and all(map(math.isfinite, v)), "numbers, one for each channel"),
         (("radii",), lambda v: min(v, default=0) > 0 and max(v) < math.inf, "positive numbers"),
         (("seed",), lambda v: 0 <= v < 2**63, "a number from 0 to 2^63 - 1"),
     ):
@@ -110,7 +111,7 @@ def check(config: ClassifyConfig, where: str = "") -> ClassifyConfig:
             value = getattr(config, name)
             if value is not None and not good(value):
                 raise InputError(message(f"{where}{name} is {_shown(value)}", needed))
-    if config.channels is not None and len(config.channels) != len(config.blocks):
+    if config.channels is not None and config.blocks is not None and len(config.channels) != len(config.blocks):
         given = f"{where}channels is {_shown(config.channels)} and blocks is {_shown(config.blocks)}"
         raise InputError(message(given, "one number for each stage in both"))
     if config.low > config.peak:

@@ -17,24 +17,33 @@ class ClassifyConfig:
         out: Folder of the run, which must not exist yet. By default runs/DATA-NETWORK.
         epochs: Passes over the training images.
         batch_size: Images per optimiser step.
-        low: Learning rate at the start and at the end of the cycle.
-        peak: Highest learning rate of the cycle.
+        schedule: Course of the learning rate. one-cycle: by cosine from low up to peak, and back to low. triangular: by
+            straight lines from 0 to peak, to a twentieth of it and to 0, after 40, 80 and 100 % of the steps.
+        low: Learning rate at the start and at the end of one-cycle.
+        peak: Highest learning rate.
         weight_decay: Weight of half the squared l2 norm of all parameters in the loss.
         loss: Name of a loss (`stablenets list`).
         margin: Lead of the right score that the loss asks for, if it has a margin or an offset. A larger one gives
-            larger certified radii and a lower clean accuracy.
+            larger certified radii and a lower clean accuracy. This and the next four: by default the loss's own.
         temperature: Temperature of the loss, if it has one.
+        radius: l2 radius that the loss asks for (emma).
+        gamma: Worth of a unit of certified radius (certificate-regularised).
+        beta: How sharply the loss lets go of large margins (logit-annealing).
         train_limit: Train on the first so many training images. By default on all.
         test_limit: Attack the first so many test images; all if there are fewer. Certificates cover all.
         seed: Of the initial weights, the order of the images and the attack.
-        patch: Each stage turns patches of so many pixels squared into channels.
-        channels: Width of each stage, by appending channels of zeros. By default none are appended.
+        patch: Each stage turns patches of so many pixels squared into channels (convex-potential-net: adds them up).
+            This and all sizes below: by default the network's own.
+        channels: Width of each stage, by appending channels of zeros.
         blocks: Convolutional blocks of each stage.
         hidden: Hidden channels of the convolutional blocks.
         dense_width: Hidden width of the dense blocks.
         dense_blocks: Number of dense blocks.
         time: Integration time of each block, in as many steps as its weights need. By default one step of the
             largest size that the weights allow.
+        mean: Subtracted from the images, a number for each channel.
+        truncated_head: The first features are the scores, in place of a normalised head (convex-potential-net).
+        plain: Full steps and ordinary initial weights (res-net).
         shift: Shift training images at random by up to so many pixels.
         flip: Mirror half of the training images left to right, at random.
         evaluate_every: Epochs between two measurements of the accuracy on all test images.
@@ -51,22 +60,29 @@ class ClassifyConfig:
     out: str | None = None
     epochs: int = 30
     batch_size: int = 128
+    schedule: Literal["one-cycle", "triangular"] = "one-cycle"
     low: float = 1e-4
     peak: float = 1e-2
     weight_decay: float = 1e-5
     loss: str = "multi-margin"
-    margin: float = 0.7
-    temperature: float = 0.25
+    margin: float | None = None
+    temperature: float | None = None
+    radius: float | None = None
+    gamma: float | None = None
+    beta: float | None = None
     train_limit: int | None = None
     test_limit: int = 1000
     seed: int = 0
-    patch: int = 4
+    patch: int | None = None
     channels: tuple[int, ...] | None = None
-    blocks: tuple[int, ...] = (4,)
-    hidden: int = 64
-    dense_width: int = 512
-    dense_blocks: int = 3
+    blocks: tuple[int, ...] | None = None
+    hidden: int | None = None
+    dense_width: int | None = None
+    dense_blocks: int | None = None
     time: float | None = None
+    mean: tuple[float, ...] | None = None
+    truncated_head: bool | None = None
+    plain: bool | None = None
     shift: int = 0
     flip: bool = False
     evaluate_every: int = 1

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..core.claims import Map, Property
 from ..core.component import Component
-from ..core.properties import gradient
-from ..fields import Activation, Field, SplitField
+from ..core.properties import Lipschitz, OneSidedLipschitz, gradient
+from ..fields import Activation, Field, Potential, SplitField
 from ..integrators import Integrator
 from ..layers import Layer
 from ..linear import LinearMap
@@ -45,6 +45,8 @@ def outputs(component: Component) -> Tensor | None:
             return component(states(component.image_shape).sigmoid())
         case Activation():
             return component(states(ANY))
+        case Potential():
+            return component(states(component.state_shape or ANY))
     return None
 
 
@@ -97,11 +99,16 @@ def _true_norm(a: LinearMap) -> float:
 
 def _norm_bound(a: LinearMap) -> Verdict:
     true, bound = _true_norm(a), a.norm_bound()
-    ok = true * (1 - 1e-14) <= bound <= TIGHT * true + 1e-300  # the explicit SVD rounds as well
+    ok = true * (1 - 1e-14) <= bound  # the explicit SVD rounds as well
+    if a.guaranteed_norm is not None:  # whatever the parameters, so that there is nothing to be close to
+        return ok and bound == a.guaranteed_norm, f"the bound is {bound:.6g}, the norm {true:.6g}."
+    ok = ok and bound <= TIGHT * true + 1e-300
     return ok, f"the bound is {bound:.6g}, the norm {true:.6g}; needed: norm <= bound <= {TIGHT} norm."
 
 
 def _norm_estimate(a: LinearMap) -> Verdict:
+    if a.guaranteed_norm is not None:
+        return a.norm_estimate() == a.guaranteed_norm, f"{a.norm_estimate():.6g}, guaranteed."
     true = _true_norm(a)
     first = a.norm_estimate()
     later = a.norm_estimate(100)
@@ -192,6 +199,23 @@ def _potential(activation: Activation) -> Verdict:
     return worst <= 1e-9, f"its gradient and the activation differ by {worst:.1e}."
 
 
+def potential_suite(potential: Potential, seed: int) -> Iterator[Check]:
+    """Shapes, the gradient, and the two constants."""
+    shape = potential.state_shape or ANY
+    yield "shapes", partial(_batched, potential, shape, ())
+    yield "gradient()", partial(_gradient, potential, states(shape, seed))
+    constants: list[Property] = [Lipschitz(size)] if (size := potential.smoothness()) < math.inf else []
+    if potential.convexity is not None:
+        constants.append(OneSidedLipschitz(-potential.convexity))
+    yield from _claims(lambda x: -potential.gradient(x), constants, shape, seed)
+
+
+def _gradient(potential: Potential, x: Tensor) -> Verdict:
+    given, automatic = potential.gradient(x), gradient(potential, x)
+    worst = float(((given - automatic).norm() / automatic.norm().clamp(min=1e-300)).detach())
+    return worst <= 1e-12, f"it and automatic differentiation differ by {worst:.1e} (relative)."
+
+
 SUITES: dict[type[Component], Callable[[Any, int], Iterator[Check]]] = {
     LinearMap: linear_suite,
     Field: field_suite,
@@ -199,4 +223,5 @@ SUITES: dict[type[Component], Callable[[Any, int], Iterator[Check]]] = {
     Layer: layer_suite,
     Network: network_suite,
     Activation: activation_suite,
+    Potential: potential_suite,
 }

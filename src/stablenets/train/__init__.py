@@ -1,9 +1,13 @@
 from .evaluate import evaluate_accuracy as evaluate_accuracy
 from .loop import fit as fit
+from .losses import EMMA as EMMA
+from .losses import CertificateRegularised as CertificateRegularised
 from .losses import CrossEntropy as CrossEntropy
+from .losses import LogitAnnealing as LogitAnnealing
 from .losses import Loss as Loss
 from .losses import MultiMargin as MultiMargin
 from .losses import OffsetCrossEntropy as OffsetCrossEntropy
 from .precision import fast_training_dtype as fast_training_dtype
 from .progress import Epoch as Epoch
 from .schedule import one_cycle as one_cycle
+from .schedule import triangular as triangular

@@ -15,6 +15,7 @@ from ..core.component import config
 from ..core.errors import ClaimError, InputError, message
 from ..data import DeviceLoader
 from ..layers import Flow
+from .constants import last_layer, score_constants
 from .evaluate import device_of, fast_layout
 from .interrupt import deferred_interrupt
 from .keeper import Keeper
@@ -96,7 +97,7 @@ def fit(
     device = accelerator.device if processes > 1 else device
     net.to(device).train()
     net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (not in the overloads of torch)
-    total = epochs * len(loader)
+    total, last = epochs * len(loader), last_layer(net)
     trained = [p for p in net.parameters() if p.requires_grad]
     adam = torch.optim.Adam(trained, lr=schedule(0, total), weight_decay=weight_decay, fused=True)
     known: dict[str, Any] = {}
@@ -131,7 +132,7 @@ def fit(
                         scores = model(fast_layout(x))
                 except (ClaimError, ArithmeticError) as error:  # weights so large that no step is allowed
                     raise keeper.stopped(f"{error} (step {progress.step + 1})") from error
-                value = loss(scores, y)
+                value = loss(scores, y, score_constants(last), progress.step / total)
                 hits = (scores.detach().argmax(1) == y).sum()
                 sums = torch.stack([value.detach() * len(y), hits, torch.full_like(hits, len(y))])
                 loss_sum, correct, count = torch.as_tensor(accelerator.reduce(sums)).tolist()

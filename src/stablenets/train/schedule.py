@@ -34,3 +34,21 @@ def one_cycle(step: int, total: int, *, low: float = 1e-4, peak: float = 1e-2, w
     else:
         climbed = max(0.0, (last - step) / (last - top))
     return low + (peak - low) * (1 - math.cos(math.pi * climbed)) / 2
+
+
+def triangular(step: int, total: int, *, peak: float = 1e-3) -> float:
+    """The learning rate of step 0, 1, ..., total - 1: by straight lines from 0 to `peak`, `peak` / 20 and 0.
+
+    The corners are at 40, 80 and 100 % of the steps.
+
+    Reference: the published code of the Convex Potential Layer networks (Meunier et al. 2022).
+
+    >>> [round(triangular(step, 10, peak=1.0), 3) for step in (0, 2, 4, 6, 8, 9)]
+    [0.0, 0.5, 1.0, 0.525, 0.05, 0.025]
+    """
+    done = step / total
+    if done <= 0.4:
+        return peak * done / 0.4
+    if done <= 0.8:
+        return peak * (1 - 0.95 * (done - 0.4) / 0.4)
+    return peak / 20 * max(0.0, (1 - done) / 0.2)

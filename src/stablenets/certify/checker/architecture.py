@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from .linear_maps import read_map
 from .networks import NETWORKS
-from .runge_kutta import METHODS
+from .read_flows import read_flow
 from .strict import Rejected, entries, items, join, kind, natural, number
 
 MAX_LAYERS = 10_000
 ARGUMENTS = {
+    "GroupSort": ("group_size",),
+    "Abs": (),
+    "Householder": ("channels",),
+    "TruncatedHead": ("classes",),
     "Lift": ("in_channels", "out_channels"),
     "Normalise": ("mean", "std"),
     "NormalisedHead": ("in_features", "classes"),
@@ -35,7 +39,8 @@ class Layer:
     Attributes:
         name: path of the module, e.g. "body.layers.3".
         kind: class name.
-        given: its arguments, checked; of a Flow: "linear" (a `MapSpec`), "activation" and "integrator" (class names).
+        given: its arguments, checked; "linear" is a `MapSpec`. Of a Flow: "linear", the class names "field" and
+            "integrator", and "activation" (a class name) or "terms" (of a series, else None), depending on the field.
         tensors: shapes of its tensors by name.
     """
 
@@ -70,12 +75,14 @@ def _walk(config: Any, name: str) -> Iterator[Layer]:
         middle = "layers" if type_ == "Chain" else ""
         for i, part in enumerate(items(entries(config, ("type", "layers"), what)["layers"], what)):
             yield from _walk(part, join(name, middle, str(i)))
-    elif type_ in NETWORKS:
-        keys, parts = NETWORKS[type_]
+    elif type_ in COMPOSED:
+        keys, parts = COMPOSED[type_]
         for i, part in enumerate(parts(entries(config, ("type", *keys), what))):
             yield from _walk(part, join(name, "body.layers", str(i)))
     elif type_ == "Flow":
         yield _flow(config, name, what)
+    elif type_ == "Affine":
+        yield _affine(config, name, what)
     elif type_ in ARGUMENTS:
         given = entries(config, ("type", *ARGUMENTS[type_]), what)
         yield _plain(type_.removeprefix("torch."), {k: v for k, v in given.items() if k != "type"}, name, what)
@@ -84,29 +91,27 @@ def _walk(config: Any, name: str) -> Iterator[Layer]:
 
 
 def _flow(config: Any, name: str, what: str) -> Layer:
-    given = entries(config, ("type", "field", "integrator", "time", "h", "steps"), what)
-    for key in ("time", "h", "steps"):
-        if given[key] is not None:
-            number(given[key], f"{what}: {key}", positive=True)
-    if (field := kind(given["field"], f"{what}: field")) != "ConvexGradient":
-        raise Rejected(f"not covered by the checker: {what} is a Flow of a {field}")
-    field = entries(given["field"], ("type", "linear", "activation"), f"{what}: field")
-    integrator = kind(given["integrator"], f"{what}: integrator")
-    if integrator not in METHODS:
-        raise Rejected(f"not covered by the checker: {what} is a Flow with {integrator}")
-    entries(given["integrator"], ("type",), f"{what}: integrator")
-    activation = kind(field["activation"], f"{what}: activation")
-    if activation not in ("ReLU", "LeakyReLU", "Tanh", "Softplus"):
-        raise Rejected(f"not covered by the checker: {what} is a Flow with the activation {activation}")
-    leaky = ("negative_slope",) if activation == "LeakyReLU" else ()
-    slope = entries(field["activation"], ("type", *leaky), f"{what}: activation")
-    if leaky and number(slope["negative_slope"], f"{what}: negative_slope") > 1:
-        raise Rejected(f"{what}: negative_slope is above 1")
-    linear, prefix = read_map(field["linear"], f"{what}: linear"), join(name, "field")
-    tensors = {f"{prefix}.bias": (linear.output_shape[0],)}
-    tensors |= {f"{prefix}.linear.{key}": shape for key, shape in linear.tensors.items()}
-    spec = {"linear": linear, "activation": activation, "integrator": integrator}
-    return Layer(name, "Flow", spec, tensors)
+    spec, tensors = read_flow(config, what)
+    return Layer(name, "Flow", spec, {join(name, key): shape for key, shape in tensors.items()})
+
+
+def _affine(config: Any, name: str, what: str) -> Layer:
+    linear = read_map(entries(config, ("type", "linear"), what)["linear"], f"{what}: linear")
+    tensors = {join(name, "linear", key): shape for key, shape in linear.tensors.items()}
+    return Layer(name, "Affine", {"linear": linear}, tensors | {join(name, "bias"): (linear.output_shape[0],)})
+
+
+def _hybrid(given: dict[str, Any]) -> Iterator[Any]:
+    """Steps of Euler's method along the gradient field, then of the given method along the skew field."""
+    rest = {"time": given["time"], "h": None, "steps": None}
+    yield {"type": "Flow", "field": given["gradient"], "integrator": {"type": "Euler"}, **rest}
+    yield {"type": "Flow", "field": given["skew"], "integrator": given["integrator"], **rest}
+
+
+COMPOSED: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any]], Iterator[Any]]]] = {
+    **NETWORKS,
+    "Hybrid": (("gradient", "skew", "integrator", "time"), _hybrid),
+}
 
 
 def _plain(kind: str, given: dict[str, Any], name: str, what: str) -> Layer:
@@ -137,6 +142,10 @@ def _plain(kind: str, given: dict[str, Any], name: str, what: str) -> Layer:
         given = {key: natural(value, f"{what}: {key}") for key, value in given.items() if key != "bias"}
     if kind == "Lift" and given["out_channels"] < given["in_channels"]:
         raise Rejected(f"{what}: a Lift to fewer channels")
+    if kind == "Householder":
+        if given["channels"] % 2:
+            raise Rejected(f"{what}: a Householder of an odd number of channels")
+        tensors = {join(name, "angle"): (given["channels"] // 2,)}
     if kind in ("Linear", "NormalisedHead"):
         rows = given["out_features" if kind == "Linear" else "classes"]
         tensors = {join(name, "weight"): (rows, given["in_features"])}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .strict import Rejected, entries, items, natural, parse, text
+from .strict import Rejected, entries, items, natural, open_file, parse, text
 
 FORMAT = "stablenets/1"
 HEADER_LIMIT = 64 * 2**20
@@ -77,18 +77,13 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
     Raises:
         Rejected: when it is not a complete, well-formed file of ours.
     """
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length < 2 or length > size - 8:
-                raise Rejected(f"the model file has {size} bytes and announces a header of {length}: not a model file")
-            if length > HEADER_LIMIT:
-                raise Rejected(f"the header of the model file has {length} bytes, over {HEADER_LIMIT}")
-            header = parse(file.read(length), "the header of the model file")
-    except OSError as error:
-        raise Rejected(f"the model file cannot be read ({error.strerror})") from None
+    with open_file(path, "the model file") as file:
+        size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+        if size < 8 or length < 2 or length > size - 8:
+            raise Rejected(f"the model file has {size} bytes and announces a header of {length}: not a model file")
+        if length > HEADER_LIMIT:
+            raise Rejected(f"the header of the model file has {length} bytes, over {HEADER_LIMIT}")
+        header = parse(file.read(length), "the header of the model file")
     if not isinstance(header, dict):
         raise Rejected("the header of the model file is not an object")
     if not isinstance(header.get("__metadata__"), dict) or header["__metadata__"].get("format") != FORMAT:
@@ -98,7 +93,7 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
     if not isinstance(extra, dict):
         raise Rejected("the frozen steps of the model file are not an object")
     config = parse(text(tags["config"], "the configuration"), "the configuration of the model file")
-    return ModelFile(path, config, extra, _places(header, 8 + length, size))
+    return ModelFile(Path(path), config, extra, _places(header, 8 + length, size))
 
 
 def _places(header: dict[str, Any], begin: int, size: int) -> dict[str, Entry]:

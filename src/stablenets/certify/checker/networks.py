@@ -7,48 +7,129 @@ from typing import Any
 
 from .strict import Rejected, items, natural
 
+Given = dict[str, Any]
 
-def non_expansive_net(given: dict[str, Any]) -> Iterator[Any]:
+
+def non_expansive_net(given: Given) -> Iterator[Any]:
     """The descriptions of the layers of a `NonExpansiveNet`: patches to channels, blocks, dense blocks, head."""
-    what = "NonExpansiveNet"
-    c, *size = (natural(n, f"{what}: image_shape") for n in items(given["image_shape"], f"{what}: image_shape"))
-    patch = natural(given["patch"], f"{what}: patch")
-    blocks = [natural(n, f"{what}: blocks", least=0) for n in items(given["blocks"], f"{what}: blocks")]
-    widths = given["channels"]
-    widths = [None] * len(blocks) if widths is None else items(widths, f"{what}: channels")
-    if len(size) != 2 or len(widths) != len(blocks):
-        raise Rejected(f"{what}: image_shape, channels and blocks do not fit together")
+    c, size = yield from _patches(given, lambda c, size: _step(_conv(c, given["hidden"], size), given["time"]))
+    yield from _dense_part(c * size[0] * size[1], given, given["time"])
+    yield _normalised_head(c * size[0] * size[1], given)
 
-    def flow(linear: dict[str, Any]) -> dict[str, Any]:
-        field = {"type": "ConvexGradient", "linear": linear, "activation": {"type": "ReLU"}}
-        rest = {"time": given["time"], "h": None, "steps": 1 if given["time"] is None else None}
-        return {"type": "Flow", "field": field, "integrator": {"type": "Euler"}, **rest}
 
-    for count, width in zip(blocks, widths, strict=True):
+def certified_net(given: Given) -> Iterator[Any]:
+    """Those of a `CertifiedNet`: a mean subtracted, patches to channels, steps as wide as the state, dense steps."""
+    yield from _mean(given)
+    c, size = yield from _patches(given, lambda c, size: _step(_conv(c, c, size)))
+    yield from _dense_part(c * size[0] * size[1], given)
+    yield _normalised_head(c * size[0] * size[1], given)
+
+
+def convex_potential_net(given: Given) -> Iterator[Any]:
+    """Those of a `ConvexPotentialNet`: lifts, steps and poolings, dense steps, either head."""
+    yield from _mean(given)
+    patch = natural(given["patch"], "patch")
+    c, size = _image(given)
+    for count, width in _stages(given):
         if any(s % patch for s in size):
-            raise Rejected(f"{what}: an image of {size} cannot be cut into patches of {patch}")
+            raise Rejected(f"an image of {size} cannot be cut into patches of {patch}")
+        before, c = c, natural(width, "channels", least=c)
+        yield {"type": "Lift", "in_channels": before, "out_channels": c}
+        for _ in range(count):
+            yield _step(_conv(c, given["hidden"], size))
+        window = {"kernel_size": patch, "stride": patch, "padding": 0, "divisor_override": patch}
+        yield {"type": "torch.AvgPool2d", **window, "ceil_mode": False, "count_include_pad": True}
+        size = [s // patch for s in size]
+    yield from _dense_part(c * size[0] * size[1], given)
+    if not isinstance(given["truncated_head"], bool):
+        raise Rejected("truncated_head is not true or false")
+    if given["truncated_head"]:
+        yield {"type": "TruncatedHead", "classes": given["classes"]}
+    else:
+        yield _normalised_head(c * size[0] * size[1], given)
+
+
+def lipschitz_mlp(given: Given) -> Iterator[Any]:
+    """Those of a `LipschitzMLP`: rescaled matrices with MaxMin after each, head."""
+    c, size = _image(given)
+    features = c * size[0] * size[1]
+    yield {"type": "torch.Flatten", "start_dim": 1, "end_dim": -1}
+    for _ in range(natural(given["dense_blocks"], "dense_blocks", least=0)):
+        dense = {"type": "Dense", "in_features": features, "out_features": given["dense_width"]}
+        yield {"type": "Affine", "linear": {"type": "AlmostOrthogonal", "linear": dense}}
+        yield {"type": "GroupSort", "group_size": 2}
+        features = natural(given["dense_width"], "dense_width")
+    yield _normalised_head(features, given)
+
+
+def _image(given: Given) -> tuple[int, list[int]]:
+    """Channels, and height and width."""
+    shape = [natural(n, "image_shape") for n in items(given["image_shape"], "image_shape")]
+    if len(shape) != 3:
+        raise Rejected(f"image_shape {shape} is not channels, height and width")
+    return shape[0], shape[1:]
+
+
+def _stages(given: Given) -> list[tuple[int, Any]]:
+    """Number of blocks and width (None: as it comes) of each stage."""
+    blocks = [natural(n, "blocks", least=0) for n in items(given["blocks"], "blocks")]
+    widths = given["channels"]
+    widths = [None] * len(blocks) if widths is None else items(widths, "channels")
+    if len(widths) != len(blocks):
+        raise Rejected("channels and blocks do not fit together")
+    return list(zip(blocks, widths, strict=True))
+
+
+def _patches(given: Given, block: Callable[[int, list[int]], Given]) -> Iterator[Any]:
+    """The layers of the convolutional part whose stages turn patches into channels; the channels and size after it."""
+    patch = natural(given["patch"], "patch")
+    c, size = _image(given)
+    for count, width in _stages(given):
+        if any(s % patch for s in size):
+            raise Rejected(f"an image of {size} cannot be cut into patches of {patch}")
         c, size = c * patch * patch, [s // patch for s in size]
         yield {"type": "torch.PixelUnshuffle", "downscale_factor": patch}
-        if width is not None and natural(width, f"{what}: channels", least=c) > c:
+        if width is not None and natural(width, "channels", least=c) > c:
             yield {"type": "Lift", "in_channels": c, "out_channels": width}
             c = width
         for _ in range(count):
-            shape = {"in_channels": c, "out_channels": given["hidden"], "kernel_size": 3}
-            yield flow({"type": "Conv2d", **shape, "image_size": list(size), "padding": "zero"})
-    features = c * size[0] * size[1]
+            yield block(c, size)
+    return c, size
+
+
+def _dense_part(features: int, given: Given, time: Any = None) -> Iterator[Any]:
     yield {"type": "torch.Flatten", "start_dim": 1, "end_dim": -1}
-    for _ in range(natural(given["dense_blocks"], f"{what}: dense_blocks", least=0)):
-        yield flow({"type": "Dense", "in_features": features, "out_features": given["dense_width"]})
-    yield {"type": "NormalisedHead", "in_features": features, "classes": given["classes"]}
+    for _ in range(natural(given["dense_blocks"], "dense_blocks", least=0)):
+        yield _step({"type": "Dense", "in_features": features, "out_features": given["dense_width"]}, time)
+
+
+def _step(linear: Given, time: Any = None) -> Given:
+    """A gradient step of the largest size, or as many as the given time needs."""
+    field = {"type": "ConvexGradient", "linear": linear, "activation": {"type": "ReLU"}}
+    rest = {"time": time, "h": None, "steps": 1 if time is None else None}
+    return {"type": "Flow", "field": field, "integrator": {"type": "Euler"}, **rest}
+
+
+def _conv(channels: int, hidden: Any, size: list[int]) -> Given:
+    shape = {"in_channels": channels, "out_channels": hidden, "kernel_size": [3, 3], "image_size": list(size)}
+    return {"type": "Conv2d", **shape, "padding": "zero", "stride": [1, 1], "dilation": [1, 1], "groups": 1}
+
+
+def _mean(given: Given) -> Iterator[Any]:
+    if given["mean"] is not None:
+        mean = items(given["mean"], "mean")
+        yield {"type": "Normalise", "mean": mean, "std": [1.0] * len(mean)}
+
+
+def _normalised_head(features: int, given: Given) -> Given:
+    return {"type": "NormalisedHead", "in_features": features, "classes": given["classes"]}
 
 
 # by type: the arguments that a network is described with, and the descriptions of its layers
-NETWORKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any]], Iterator[Any]]]] = {
-    "NonExpansiveNet": (
-        (
-            *("image_shape", "classes", "patch", "channels", "blocks", "hidden", "dense_width", "dense_blocks"),
-            "time",
-        ),
-        non_expansive_net,
-    ),
+SIZES = ("image_shape", "classes", "patch", "channels", "blocks", "dense_width", "dense_blocks")
+NETWORKS: dict[str, tuple[tuple[str, ...], Callable[[Given], Iterator[Any]]]] = {
+    "NonExpansiveNet": ((*SIZES, "hidden", "time"), non_expansive_net),
+    "CertifiedNet": ((*SIZES, "mean"), certified_net),
+    "ConvexPotentialNet": ((*SIZES, "hidden", "truncated_head", "mean"), convex_potential_net),
+    "LipschitzMLP": (("image_shape", "classes", "dense_width", "dense_blocks"), lipschitz_mlp),
 }

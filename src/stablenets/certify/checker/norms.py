@@ -4,14 +4,19 @@ To prove ||A||_2 <= N, factorise B = t I - A^T A, with t a little below N^2, as 
 A^T A <= t + ||B - L L^T||, so the proof trusts no factorisation (compare Rump 2006, who bounds that residual in
 advance): it only needs that a sum of k products of float64 numbers, in any order, is off by at most
 gamma_k = k u / (1 - k u) times the sum of their absolute values, u = 2^-53. Long sums are cut into short ones that are
-added pairwise, which lowers the constant from k to a few dozen.
+added pairwise, which lowers the constant from k to a few dozen. Where python-flint is installed, single matrices with a
+side of at most 512 are proved in ball arithmetic instead (`balls`).
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from contextvars import ContextVar
 
 import numpy as np
+
+from . import balls
 
 U = 2.0**-53
 OUT = 1 + 1e-7  # sums of positive bounds are themselves rounded; no more than 1e8 terms each
@@ -19,6 +24,8 @@ WORK_LIMIT = 4e12  # floating-point operations, about ten minutes
 CHUNK = 2**22  # entries per batch
 LEAF = 32  # terms of a sum before it is cut
 TINY = 1e-200  # covers what underflows
+BALLS, CHOLESKY = "in ball arithmetic", "by Cholesky factorisation with its rounding bounded"
+TALLY: ContextVar[Counter[str]] = ContextVar("which kind of proof was used how often")  # set by whom it interests
 
 
 def gamma(k: int) -> float:
@@ -54,12 +61,16 @@ def prove(matrices: np.ndarray, bound: float, error: float = 0.0) -> bool:
         return True
     if bound < 1e-150:
         return False  # squares would underflow
+    if not np.isfinite(matrices).all() or np.abs(matrices).max() > bound:
+        return False  # an entry exceeds the bound
+    if matrices.shape[1] < matrices.shape[2]:
+        matrices = matrices.swapaxes(1, 2)
+    single = len(matrices) == 1 and balls.covers(*matrices.shape[1:])
+    TALLY.get(Counter())[BALLS if single else CHOLESKY] += 1
+    if single:
+        return balls.prove(matrices[0], bound)
     exponent = math.frexp(bound)[1]
     a = np.ldexp(matrices, -exponent)  # exact but for underflow, which `TINY` covers
-    if not np.isfinite(a).all() or np.abs(a).max() > 1:
-        return False  # an entry exceeds the bound
-    if a.shape[1] < a.shape[2]:
-        a = a.swapaxes(1, 2)
     step = max(1, CHUNK // (a.shape[1] * a.shape[2]))
     return all(_prove(a[i : i + step], math.ldexp(bound, -exponent)) for i in range(0, len(a), step))
 

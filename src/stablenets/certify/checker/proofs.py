@@ -10,17 +10,24 @@ import numpy as np
 
 from . import rounding
 from .architecture import Layer
+from .flows import prove_flow
 from .linear_maps import build_map
 from .maps import Dense
 from .model_file import ModelFile
 from .norms import U
 from .rounding import Bound
-from .runge_kutta import METHODS, Method, power, root
+from .runge_kutta import root
 from .shapes import Shape, size
-from .strict import Rejected, natural, number
+from .strict import Rejected, number
 
-MAX_STEPS = 100_000
 SPARE = 1 - 2.0**-49  # linear layers are proved this much tighter than claimed, which pays for rounding the product
+
+
+# permutations, added zeros, sorting, absolute values, features left out: 1-Lipschitz, and evaluated without rounding
+EXACT = (
+    *("Lift", "Identity", "Flatten", "PixelShuffle", "PixelUnshuffle"),
+    *("GroupSort", "Abs", "TruncatedHead"),
+)
 
 
 def prove_layer(layer: Layer, claim: dict[str, Any], model: ModelFile, shape: Shape, before: Bound) -> tuple[Q, Bound]:
@@ -43,7 +50,9 @@ def prove_layer(layer: Layer, claim: dict[str, Any], model: ModelFile, shape: Sh
     lipschitz = number(claim["lipschitz"], f"{what}: lipschitz", positive=True)
     claimed = number(claim["output_norm"], f"{what}: output_norm"), number(claim["rounding"], f"{what}: rounding")
     if layer.kind == "Flow":
-        proved, after = _flow(layer, claim, model, before, what)
+        proved, after = prove_flow(layer, claim, model, before, what)
+    elif layer.kind == "Affine":
+        proved, after = _map(layer, lipschitz, model, before, what)
     elif layer.kind in ("Linear", "NormalisedHead"):
         proved, after = _affine(layer, lipschitz, model, before, what)
     else:
@@ -58,7 +67,7 @@ def prove_layer(layer: Layer, claim: dict[str, Any], model: ModelFile, shape: Sh
 
 
 def _fixed(layer: Layer, shape: Shape, before: Bound, what: str) -> tuple[Q, Bound]:
-    """Layers without weights."""
+    """Layers whose constant does not depend on weights."""
     if layer.kind in ("ReLU", "LeakyReLU", "Tanh"):
         return Q(1), rounding.activation(layer.kind, *before)
     if layer.kind == "AvgPool2d":
@@ -72,9 +81,20 @@ def _fixed(layer: Layer, shape: Shape, before: Bound, what: str) -> tuple[Q, Bou
         if isinstance(shape, tuple) and shape[0] != len(layer.given["std"]):
             raise Rejected(f"{what} does not fit states of shape {shape}")
         return 1 / Q(least), rounding.normalise(mean * math.sqrt(count), least, *before)
-    if layer.kind in ("Lift", "Identity", "Flatten", "PixelShuffle", "PixelUnshuffle"):
+    if layer.kind == "Householder":
+        return Q(1), rounding.householder(*before)
+    if layer.kind in EXACT:
         return Q(1), before
     raise Rejected(f"not covered by the checker: {what}")
+
+
+def _map(layer: Layer, lipschitz: float, model: ModelFile, before: Bound, what: str) -> tuple[Q, Bound]:
+    """A x + b: the claimed constant is a norm bound of the linear map A."""
+    linear = build_map(layer.given["linear"], model, layer.path("linear"))
+    proved = lipschitz * SPARE
+    if not linear.proves(proved):
+        raise Rejected(f"{what}: the norm bound {lipschitz!r} cannot be proved")
+    return Q(proved), rounding.linear(linear, model.tensor(layer.path("bias")), lipschitz, *before)
 
 
 def _affine(layer: Layer, lipschitz: float, model: ModelFile, before: Bound, what: str) -> tuple[Q, Bound]:
@@ -90,9 +110,12 @@ def _affine(layer: Layer, lipschitz: float, model: ModelFile, before: Bound, wha
 def rows(layer: Layer, model: ModelFile) -> tuple[np.ndarray, float]:
     """The matrix of a linear layer or head, and how far (relative to each row) any float64 evaluation of it may be.
 
-    Rows of a `NormalisedHead` are w / max(||w||, 1e-12). Norms are summed exactly here; an evaluation that sums them
-    in any other order is off by less than (n / 2 + 4) u.
+    That of a `TruncatedHead` is the identity on the features that it keeps. Rows of a `NormalisedHead` are
+    w / max(||w||, 1e-12). Norms are summed exactly here; an evaluation that sums them in any other order is off by less
+    than (n / 2 + 4) u.
     """
+    if layer.kind == "TruncatedHead":
+        return np.eye(layer.given["classes"]), 0.0
     weight = model.tensor(layer.path("weight"))
     if layer.kind == "Linear":
         return weight, 0.0
@@ -119,50 +142,3 @@ def prove_head(layer: Layer, constants: list[list[float]], model: ModelFile) -> 
             raise Rejected(
                 f"the head's constant for the scores {i} and {j} is {constants[i][j]!r}, below {float(least[j])!r}"
             )
-
-
-def _flow(layer: Layer, claim: dict[str, Any], model: ModelFile, before: Bound, what: str) -> tuple[Q, Bound]:
-    """Steps of a Runge-Kutta method along -A^T sigma(A x + b)."""
-    given = {"field": "ConvexGradient", "linear": layer.given["linear"].kind}
-    given |= {k: layer.given[k] for k in ("integrator", "activation")}
-    for key, value in given.items():
-        if claim[key] != value:
-            raise Rejected(f"{what}: the certificate says {key} {claim[key]!r}, the network has {value}")
-    method = METHODS[given["integrator"]]
-    h, steps = frozen(layer, model)
-    if number(claim["h"], f"{what}: h", positive=True) != h or natural(claim["steps"], f"{what}: steps") != steps:
-        raise Rejected(f"{what}: h, steps are {claim['h']!r}, {claim['steps']} but the model's are {h!r}, {steps}")
-    if steps > MAX_STEPS:
-        raise Rejected(f"not covered by the checker: {what} with over {MAX_STEPS} steps")
-    norm = number(claim["norm_bound"], f"{what}: norm_bound", positive=True)
-    linear = build_map(layer.given["linear"], model, layer.path("field.linear"))
-    if not linear.proves(norm):
-        raise Rejected(f"{what}: the norm bound {norm!r} cannot be proved")
-    smoothness = Q(norm) ** 2  # the slopes of all activations are at most 1
-    _prove_limit(claim["step_limit"], method, smoothness, what)
-    one = method.lipschitz(Q(h) * smoothness)
-    field = rounding.Field.of(linear, model.tensor(layer.path("field.bias")), given["activation"], norm)
-    r, e = before
-    up = float(one) if one == 1 else math.nextafter(float(min(one, Q(10) ** 300)), math.inf)
-    for _ in range(steps):
-        r, e = rounding.step(method, field, h, up, r, e)
-    return power(one, steps), (r, e)
-
-
-def _prove_limit(limit: Any, method: Method, smoothness: Q, what: str) -> None:
-    """The claimed step limit must be one that the contractivity of the method proves; null where it proves none."""
-    largest = 2 * method.radius()
-    if limit is None:
-        if largest and float(smoothness) > 0:
-            raise Rejected(f"{what}: step_limit is null, but the method has one")
-    elif not Q(number(limit, f"{what}: step_limit", positive=True)) * smoothness <= largest:
-        raise Rejected(f"{what}: the step limit {limit!r} is above the proved {float(largest / smoothness)!r}")
-
-
-def frozen(layer: Layer, model: ModelFile) -> tuple[float, int]:
-    """Frozen step size and number of steps of a Flow."""
-    what = f"the frozen steps of {layer.name}"
-    state = model.extra[layer.path("_extra_state")]
-    if not isinstance(state, dict) or sorted(state) != ["step_count", "step_size"]:
-        raise Rejected(f"{what} are not a step_size and a step_count")
-    return number(state["step_size"], what, positive=True), natural(state["step_count"], what)

@@ -9,7 +9,7 @@ from .strict import Rejected
 
 Shape = tuple[int, ...] | int | None  # of one sample; only its number of entries; unknown
 
-KEEP = ("Identity", "ReLU", "LeakyReLU", "Tanh", "Normalise")
+KEEP = ("Identity", "ReLU", "LeakyReLU", "Tanh", "Normalise", "Abs", "GroupSort", "Householder")
 
 
 def states(layers: list[Layer]) -> list[Shape]:
@@ -45,7 +45,7 @@ def size(shape: tuple[int, ...] | int) -> int:
 
 def _needs(layer: Layer) -> Shape:
     """The input that the layer itself prescribes."""
-    if layer.kind == "Flow":
+    if layer.kind in ("Flow", "Affine"):
         return layer.given["linear"].input_shape
     return (layer.given["in_features"],) if layer.kind in ("Linear", "NormalisedHead") else None
 
@@ -55,6 +55,16 @@ def _after(layer: Layer, shape: Shape) -> Shape:
     given = layer.given
     if layer.kind in ("Linear", "NormalisedHead"):
         return (given["out_features" if layer.kind == "Linear" else "classes"],)
+    if layer.kind == "Affine":
+        return given["linear"].output_shape
+    if layer.kind == "TruncatedHead":
+        if shape is not None and (size(shape) < given["classes"] or (isinstance(shape, tuple) and len(shape) > 1)):
+            raise Rejected(f"{layer.name} ({layer.kind}) does not fit states of shape {shape}")
+        return (given["classes"],)
+    if isinstance(shape, tuple) and layer.kind in ("GroupSort", "Householder"):
+        channels = given["group_size" if layer.kind == "GroupSort" else "channels"]
+        if shape[0] % channels or (layer.kind == "Householder" and shape[0] != channels):
+            raise Rejected(f"{layer.name} ({layer.kind}) does not fit states of shape {shape}")
     if shape is None or layer.kind in KEEP or layer.kind == "Flow":
         return shape
     if layer.kind == "Flatten":
@@ -86,7 +96,7 @@ def _before(layer: Layer, shape: Shape) -> Shape:
         return _shuffled(shape, given["downscale_factor"], layer, down=False)
     if layer.kind == "PixelShuffle":
         return _shuffled(shape, given["upscale_factor"], layer, down=True)
-    return None  # a Flow and a linear layer prescribe it; a pooling may drop a border
+    return None  # a Flow and an affine layer prescribe it; a head drops features; a pooling may drop a border
 
 
 def _lifted(shape: tuple[int, ...] | int, old: int, new: int, layer: Layer) -> Shape:

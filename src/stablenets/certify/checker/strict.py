@@ -1,13 +1,28 @@
-"""JSON read with suspicion: no duplicate keys, no NaN, no wrong types, no unknown keys, no surprises in size."""
+"""Files and JSON read with suspicion: no pipes, duplicate keys, NaN, wrong types, unknown keys, surprises in size."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 LARGEST_INTEGER = 2**53
+MOST_CONTAINERS = 10**6  # lists and objects of one text: each takes dozens of times its two characters of memory
+
+
+def open_file(path: str | os.PathLike[str], what: str) -> BinaryIO:
+    """A regular file, opened for reading. Anything else, such as a pipe, might never end, or never begin."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise Rejected(f"{what} cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Rejected(f"{what} cannot be read (it is not a regular file)")
+    return os.fdopen(descriptor, "rb")
 
 
 class Rejected(Exception):
@@ -48,6 +63,8 @@ def parse(data: bytes | str, what: str) -> Any:
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
+        if text.count("[") + text.count("{") > MOST_CONTAINERS:
+            raise Rejected(f"over {MOST_CONTAINERS} lists and objects")
         return json.loads(
             text,
             object_pairs_hook=_unique,

@@ -1,0 +1,118 @@
+"""Flows: what the certificate says of their steps, proved again from the weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction as Q
+from typing import Any
+
+from . import rounding, skew
+from .architecture import Layer
+from .linear_maps import build_map
+from .maps import Map
+from .model_file import ModelFile
+from .rounding import Bound
+from .runge_kutta import METHODS, Method, power
+from .strict import Rejected, natural, number
+
+MAX_STEPS = 100_000
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is known of every flow: its linear map, a proved bound of the norm, step size and number of steps."""
+
+    linear: Map
+    norm: float
+    h: float
+    count: int
+
+
+def prove_flow(layer: Layer, claim: dict[str, Any], model: ModelFile, before: Bound, what: str) -> tuple[Q, Bound]:
+    """Prove the claims on a flow, as `proofs.prove_layer` does for other layers.
+
+    The norm bound, steps and names are checked here; what follows for the step depends on the field.
+    """
+    for key in ("field", "integrator", "terms", "activation"):
+        if key in layer.given and claim[key] != layer.given[key]:
+            raise Rejected(f"{what}: the certificate says {key} {claim[key]!r}, the network has {layer.given[key]}")
+    if claim["linear"] != (known := layer.given["linear"].kind):
+        raise Rejected(f"{what}: the certificate says linear {claim['linear']!r}, the network has {known}")
+    h, steps = frozen(layer, model)
+    if number(claim["h"], f"{what}: h", positive=True) != h or natural(claim["steps"], f"{what}: steps") != steps:
+        raise Rejected(f"{what}: h, steps are {claim['h']!r}, {claim['steps']} but the model's are {h!r}, {steps}")
+    if steps > MAX_STEPS:
+        raise Rejected(f"not covered by the checker: {what} with over {MAX_STEPS} steps")
+    norm = number(claim["norm_bound"], f"{what}: norm_bound", positive=True)
+    linear = build_map(layer.given["linear"], model, layer.path("field.linear"))
+    if not linear.proves(norm):
+        raise Rejected(f"{what}: the norm bound {norm!r} cannot be proved")
+    known = Steps(linear, norm, h, steps)
+    if layer.given["field"] == "SkewLinear":
+        return _skew(layer.given["terms"], claim, known, before, what)
+    return _gradient(layer, claim, model, known, before, what)
+
+
+def _gradient(
+    layer: Layer, claim: dict[str, Any], model: ModelFile, known: Steps, before: Bound, what: str
+) -> tuple[Q, Bound]:
+    """Steps of a Runge-Kutta method along -A^T sigma(A x + b)."""
+    method, smoothness = METHODS[layer.given["integrator"]], Q(known.norm) ** 2  # slopes of activations are at most 1
+    _prove_limit(claim["step_limit"], method, smoothness, what)
+    one = method.lipschitz(Q(known.h) * smoothness)
+    bias, activation = model.tensor(layer.path("field.bias")), layer.given["activation"]
+    field = rounding.Field.of(known.linear, bias, activation, known.norm)
+    r, e = before
+    for _ in range(known.count):
+        r, e = rounding.step(method, field, known.h, _up(one), r, e)
+    return power(one, known.count), (r, e)
+
+
+def _skew(terms: int | None, claim: dict[str, Any], known: Steps, before: Bound, what: str) -> tuple[Q, Bound]:
+    """Steps along S x, S skew-symmetric: partial sums of the exponential series, or Cayley transforms (no `terms`)."""
+    limit, h, norm, absolute = claim["step_limit"], known.h, known.norm, known.linear.absolute()
+    if terms is None:
+        one, far = Q(1), Q(0)
+        relative = skew.cayley_error(math.prod(known.linear.input_shape), h, norm, absolute)
+        if limit is not None:
+            raise Rejected(f"{what}: the step limit is {limit!r}, but the method has none")
+    else:
+        one, far = skew.values(terms, Q(h) * Q(norm))
+        relative = skew.series_error(terms, h, norm, absolute, known.linear.lengths[0])
+        if limit is not None:
+            longest = Q(number(limit, f"{what}: step_limit", positive=True))
+            if skew.values(terms, longest * Q(norm))[0] > 1:
+                raise Rejected(f"{what}: steps up to the step limit {limit!r} are not proved non-expansive")
+    if Q(number(claim["deviation"], f"{what}: deviation")) < far:
+        raise Rejected(f"{what}: the deviation {claim['deviation']!r} is below the proved {float(far)!r}")
+    if relative is None:
+        raise Rejected(f"not covered by the checker: {what} with ||h S / 2|| as large as {h / 2 * norm:.3g}")
+    r, e = before
+    for _ in range(known.count):
+        r, e = rounding.linear_step(_up(one), relative, r, e)
+    return power(one, known.count), (r, e)
+
+
+def _up(constant: Q) -> float:
+    """A float of at least a Lipschitz constant."""
+    return float(constant) if constant == 1 else math.nextafter(float(min(constant, Q(10) ** 300)), math.inf)
+
+
+def _prove_limit(limit: Any, method: Method, smoothness: Q, what: str) -> None:
+    """The claimed step limit must be one that the contractivity of the method proves; null where it proves none."""
+    largest = 2 * method.radius()
+    if limit is None:
+        if largest and float(smoothness) > 0:
+            raise Rejected(f"{what}: step_limit is null, but the method has one")
+    elif not Q(number(limit, f"{what}: step_limit", positive=True)) * smoothness <= largest:
+        raise Rejected(f"{what}: the step limit {limit!r} is above the proved {float(largest / smoothness)!r}")
+
+
+def frozen(layer: Layer, model: ModelFile) -> tuple[float, int]:
+    """Frozen step size and number of steps of a Flow."""
+    what = f"the frozen steps of {layer.name}"
+    state = model.extra[layer.path("_extra_state")]
+    if not isinstance(state, dict) or sorted(state) != ["step_count", "step_size"]:
+        raise Rejected(f"{what} are not a step_size and a step_count")
+    return number(state["step_size"], what, positive=True), natural(state["step_count"], what)

@@ -1,0 +1,124 @@
+"""Running error analysis of flows: Runge-Kutta steps along -A^T sigma(A x + b), truncated series along S x."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..core.errors import ClaimError, message
+from ..core.properties import Lipschitz
+from ..fields import Activation, ConvexGradient, LeakyReLU, ReLU, SkewLinear, Softplus, Tanh
+from ..integrators import ExplicitRungeKutta, Exponential
+from ..layers import Flow
+from .layer import FlowCertificate
+from .running_bounds import TINY, UP, Balls, norms, relative
+from .running_map import EvaluatedMap
+
+# roundings of an activation relative to its value; LeakyReLU also rounds its slope
+ROUNDINGS: dict[type[Activation], int] = {ReLU: 0, LeakyReLU: 2, Tanh: 8, Softplus: 8}
+STEPS = (1e-30, 1e30)  # step sizes in this range are normal numbers in float32, also times the weights of a method
+
+
+@dataclass(frozen=True)
+class Slope:
+    """The field at one stage.
+
+    Attributes:
+        center: its float64 value at the centre's stage.
+        error: (batch, 2), of the float32 slope against the exact one at the exact stage, started from the same state.
+        size: (batch, 2), of the norm of the float32 slope.
+        reach: Lipschitz constant of the exact slope as a function of the state that the step starts from.
+    """
+
+    center: Tensor
+    error: Tensor
+    size: Tensor
+    reach: float
+
+
+def flow(layer: Flow, proved: FlowCertificate, x: Balls) -> Balls:
+    """The bounds after all steps of a flow.
+
+    Raises:
+        ClaimError: for a flow without a float32 analysis; it is named.
+    """
+    f, method, h, name = layer.field, layer.integrator, layer.step_size, proved.name
+    one = method.transfer(f.claims(lambda _: proved.norm_bound), h).get(Lipschitz)
+    if one is None or not STEPS[0] < h < STEPS[1]:
+        raise ClaimError(message(f"a step of {h} ({name})", "a step whose size is a normal float32 number"))
+    if isinstance(f, ConvexGradient) and isinstance(method, ExplicitRungeKutta):
+        if type(f.activation) not in ROUNDINGS:
+            given = f"no float32 analysis for {type(f.activation).__name__} ({name})"
+            raise ClaimError(message(given, " or ".join(cls.__name__ for cls in ROUNDINGS)))
+        step = functools.partial(runge_kutta, f, method)
+    elif isinstance(f, SkewLinear) and isinstance(method, Exponential):
+        step = functools.partial(series, f, method.terms)
+    else:
+        given = f"no float32 analysis for {type(method).__name__} on {type(f).__name__} ({name})"
+        raise ClaimError(message(given, "explicit Runge-Kutta methods on ConvexGradient, or Exponential on SkewLinear"))
+    linear = EvaluatedMap(f.linear, name)
+    for _ in range(layer.step_count):
+        after = step(h, linear, proved.norm_bound, x)
+        x = Balls(after.center, (one.bound * x.error + after.error) * UP, x.reach * one.bound * UP)
+    return x
+
+
+def runge_kutta(
+    f: ConvexGradient, method: ExplicitRungeKutta, h: float, linear: EvaluatedMap, bound: float, x: Balls
+) -> Balls:
+    """One step of an explicit Runge-Kutta method, for one and the same x."""
+    slopes: list[Slope] = []
+    for row in method.a:
+        at = combined(x, h, row, slopes)
+        slopes.append(gradient(f, linear, bound, at, (at.reach * x.spread + at.error) * UP))
+    return combined(x, h, method.b, slopes)
+
+
+def series(f: SkewLinear, terms: int, h: float, linear: EvaluatedMap, bound: float, x: Balls) -> Balls:
+    """y <- x + (h / k) S y for k = terms, ..., 1, from y = x, for one and the same x."""
+    y = Balls(x.center, 0 * x.error, 1.0)
+    for k in range(terms, 0, -1):
+        spread = (y.reach * x.spread + y.error) * UP
+        own, moved = linear.error(y.center, spread), f.linear(y.center)
+        size = (norms(moved) + bound * spread + own) * UP
+        y = combined(x, h, (1 / k,), [Slope(moved, bound * y.error + own, size, bound * y.reach)])
+    return y
+
+
+def combined(x: Balls, h: float, weights: Sequence[float], slopes: list[Slope]) -> Balls:
+    """x + h sum_j w_j k_j: its centre, its error for one and the same x, and its Lipschitz constant in x.
+
+    A term is rounded four times at most: w_j, h w_j in float64, that in float32, and the product.
+    """
+    terms = [(h * w, k) for w, k in zip(weights, slopes, strict=True) if w != 0]
+    center, error, reach = x.center, 0 * x.error, 1.0
+    if terms:
+        size = x.size + sum(abs(c) * k.size for c, k in terms)
+        error = relative(len(terms) + 4, size) + TINY * len(terms) * x.center[0].numel()
+    for c, k in terms:
+        center = center + c * k.center
+        error = error + abs(c) * k.error
+        reach = (reach + abs(c) * k.reach) * UP
+    return Balls(center, error, reach)
+
+
+def gradient(f: ConvexGradient, linear: EvaluatedMap, bound: float, at: Balls, spread: Tensor) -> Slope:
+    """The slope -A^T sigma(A y + b) at stages y within `spread` of the centre's, and `at.error` off the exact ones.
+
+    `bound` >= ||A||.
+    """
+    slope, outputs = f.activation.slope[1], math.prod(f.linear.output_shape)
+    dz = linear.error(at.center, spread, f.bias)
+    z = f.preactivation(at.center)
+    s = f.activation(z)
+    moved = slope * (bound * spread + dz)  # how far sigma(z) may be from the centre's, for the float32 z
+    lost = TINY * (outputs + norms(z) + bound * spread + dz)
+    own = relative(ROUNDINGS[type(f.activation)], norms(s) + moved) + lost
+    error = (bound * (slope * dz + own) + linear.adjoint_error(s, moved + own)) * UP
+    k, smoothness = -f.linear.adjoint(s), slope * bound * bound * UP
+    size = (norms(k) + smoothness * spread + error) * UP
+    return Slope(k, smoothness * at.error + error, size, smoothness * at.reach)

@@ -1,0 +1,53 @@
+"""The residual branch of the chapter's networks as a field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from ..core.claims import Claims
+from ..core.errors import InputError, message
+from ..core.properties import Lipschitz
+from ..linear import Conv2d, Dense, LinearMap
+from .activations import Activation, ReLU, Tanh
+from .base import Field, Norm, upper_bound
+from .examples import large
+
+
+class TwoLayerField(Field):
+    """x' = B^T sigma(A x + b), Lipschitz with s ||A|| ||B|| and otherwise free (chapter 4; lecture).
+
+    Args:
+        inner: A, dense or convolutional.
+        outer: B, of the same shapes.
+        activation: sigma, with largest slope s (default tanh).
+
+    >>> TwoLayerField(Dense(3, 8), Dense(3, 8))(torch.zeros(2, 3)).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self, inner: LinearMap, outer: LinearMap, activation: Activation | None = None) -> None:
+        super().__init__()
+        if (inner.input_shape, inner.output_shape) != (outer.input_shape, outer.output_shape):
+            given = f"inner maps {inner.input_shape} to {inner.output_shape}, outer {outer.input_shape} to"
+            raise InputError(message(f"{given} {outer.output_shape}", "the same shapes"))
+        self.inner, self.outer, self.activation = inner, outer, activation or Tanh()
+        self.bias = nn.Parameter(torch.zeros(inner.output_shape[0]))
+        self.state_shape = inner.input_shape
+
+    def forward(self, x: Tensor, t: float = 0.0) -> Tensor:
+        z = self.inner(x) + self.bias.view(-1, *[1] * (x.dim() - 2))
+        return self.outer.adjoint(self.activation(z))
+
+    def claims(self, norm: Norm = upper_bound) -> Claims:
+        bound = self.activation.slope[1] * norm(self.inner) * norm(self.outer) * (1 + 1e-15)
+        return Claims([Lipschitz(bound)] if bound < math.inf else [])
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        yield large(cls(Dense(4, 6), Dense(4, 6)))
+        yield large(cls(Conv2d(1, 2, 3, 3), Conv2d(1, 2, 3, 3), ReLU()))

@@ -1,0 +1,47 @@
+"""A linear map and a bias as a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from ..core.claims import Claims
+from ..core.properties import Lipschitz
+from ..linear import Conv2d, Dense, LinearMap
+from .base import Layer
+
+
+class Affine(Layer):
+    """A x + b, which is ||A||-Lipschitz.
+
+    With a map that keeps ||A|| <= 1 by construction, such as `AlmostOrthogonal`, and `MaxMin` between the layers it
+    makes the classical 1-Lipschitz perceptron.
+
+    Args:
+        linear: A; the bias b has one entry per output feature or channel.
+
+    >>> Affine(Dense(3, 8))(torch.zeros(2, 3)).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(self, linear: LinearMap) -> None:
+        super().__init__()
+        self.linear = linear
+        self.bias = nn.Parameter(torch.zeros(linear.output_shape[0]))
+        self.input_shape = linear.input_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.bias.view(-1, *[1] * (len(self.linear.output_shape) - 1))
+
+    def claims(self) -> Claims:
+        return Claims([Lipschitz(self.linear.norm_bound())])
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        for linear in (*Dense.examples(), *Conv2d.examples()):
+            layer = cls(linear)
+            layer.bias.data.normal_()
+            yield layer
