@@ -1,7 +1,7 @@
 """Energy errors over long runs, and what an implicit step costs.
 
-    python benchmarks/long_runs.py            the pendulum, h = 0.1, 20,000 steps in float64 (some minutes)
-    python benchmarks/long_runs.py cost       implicit against explicit midpoint, a batch of 500
+python benchmarks/long_runs.py            the pendulum, h = 0.1, 20,000 steps in float64 (some minutes)
+python benchmarks/long_runs.py cost       implicit against explicit midpoint, a batch of 500
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def cost(repeats: int = 9) -> None:
         explicit, implicit = (1e3 * statistics.median(v[1:]) for v in times.values())
         middle = f((x + (y := ImplicitMidpoint().step(f, x, 0.1))) / 2)
         residual = float(((y - x - 0.1 * middle).norm(dim=1) / x.norm(dim=1)).max()) / torch.finfo(x.dtype).eps
-        print(f"{name}: explicit {explicit:.2f} ms, implicit {implicit:.2f} ms, ratio {implicit / explicit:.1f}; ", end="")
+        print(
+            f"{name}: explicit {explicit:.2f} ms, implicit {implicit:.2f} ms, ratio {implicit / explicit:.1f}; ", end=""
+        )
         print(f"largest residual {residual:.1f} eps |x|")
 
 

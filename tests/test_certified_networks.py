@@ -99,6 +99,17 @@ def test_certified_and_verified(name: str, tmp_path) -> None:
     assert not sn.verify(tmp_path / "m", tmp_path / "c").ok
 
 
+def test_bounds_that_differ_in_their_last_digits_are_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another machine, or when the weights lie channels last in memory in training and not in the file."""
+    net = trained_looking("CPL")
+    frozen = Conv2d.norm_bound
+    monkeypatch.setattr(Conv2d, "norm_bound", lambda self: frozen(self) * (1 + 1e-13))
+    assert sn.certify(net).lipschitz == 1.0
+    monkeypatch.setattr(Conv2d, "norm_bound", lambda self: frozen(self) * (1 + 1e-7))
+    with pytest.raises(ValueError, match="longer than its limit"):
+        sn.certify(net)
+
+
 @every_network
 def test_no_attack_succeeds_within_a_certified_radius(name: str) -> None:
     net = trained_looking(name).float().train().eval()
@@ -271,6 +282,8 @@ def test_every_parameter_learns(name: str) -> None:
         (lambda: ConvexPotentialNet((3, 8, 8), 3, **SMALL | {"channels": (5, 5)}), "one entry per stage"),
         (lambda: ConvexPotentialNet((3, 8, 8), 3, **SMALL | {"channels": (2,)}), "at least as many channels"),
         (lambda: CertifiedNet((1, 6, 6), 3), "divisible by 4"),
+        (lambda: CertifiedNet((1, 8, 8), 3, mean=(0.1, 0.2)), "one number for each of the 1 channels"),
+        (lambda: ConvexPotentialNet((3, 8, 8), 3, **SMALL, mean=(0.1,)), "one number for each of the 3 channels"),
         (lambda: CertifiedNet((28, 28), 3), r"needed: \(channels, height, width\)"),
         (lambda: LipschitzMLP((1, 8, 8), 1), "classes=1"),
         (lambda: LipschitzMLP((1, 8, 8), 3, dense_width=5)(torch.rand(1, 1, 8, 8)), "multiple of 2"),

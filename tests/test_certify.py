@@ -231,8 +231,9 @@ def test_refused_with_a_stale_step():
 def test_a_step_at_exactly_the_limit_passes_and_the_next_float_does_not():
     flow = Flow(ConvexGradient(Dense(4, 6)), Euler(), steps=1)
     net = trained_looking(nn.Sequential(flow, nn.Linear(4, 2)))
+    flow.step_size = limit = certify(net).layers[0].step_limit
     assert certify(net).layers[0].lipschitz == 1.0
-    flow.step_size = math.nextafter(flow.step_size, math.inf)
+    flow.step_size = math.nextafter(limit, math.inf)
     with pytest.raises(ClaimError, match="longer than its limit"):
         certify(net)
 

@@ -34,7 +34,16 @@ from stablenets.core.properties import (
     jacobian,
     spectral,
 )
-from stablenets.fields import Activation, ConvexGradient, Field, LeakyReLU, SeparableHamiltonian, Softplus, Tanh
+from stablenets.fields import (
+    Activation,
+    ConstrainedField,
+    ConvexGradient,
+    Field,
+    LeakyReLU,
+    SeparableHamiltonian,
+    Softplus,
+    Tanh,
+)
 from stablenets.integrators import RK4, SSPRK3, Euler, Heun, Integrator, Midpoint, StormerVerlet, SymplecticEuler
 from stablenets.layers import Chain, Flow, Lift
 from stablenets.linear import Conv2d, Dense
@@ -60,6 +69,7 @@ PAIRS = [
     for gn, g in INTEGRATORS
     if isinstance(f, g.needs) and (fn.endswith("-0") or not g.solves)  # equations take long
 ]
+SYMPLECTIC = ("GeneralHamiltonian", "SeparableHamiltonian", "HarmonicOscillator")
 RUNGE_KUTTA = [Euler(), Midpoint(), Heun(), SSPRK3(), RK4()]
 
 
@@ -136,7 +146,7 @@ def test_the_examples_are_far_from_the_identity(f: Field, integrator: Integrator
     f = exact(f)
     step = one_step(integrator, f, step_sizes(integrator, f)[1])
     x, _ = pairs(shape(f), seed=0, count=4)
-    m = jacobian(step, x)
+    m = jacobian(step, f.nearest(x) if isinstance(f, ConstrainedField) else x)
     assert float(spectral(m - torch.eye(m.shape[1], dtype=m.dtype)).max()) > 0.1
 
 
@@ -237,15 +247,16 @@ def test_steps_far_beyond_the_limit_expand(integrator):
     assert stretch(one_step(integrator, f, 1.5 * limit), *top(f)) > 1.3
 
 
-@pytest.mark.parametrize("f", [f for n, f in FIELDS if "Hamiltonian" in n or "Oscillator" in n], ids=repr)
+@pytest.mark.parametrize("f", [pytest.param(f, id=n) for n, f in FIELDS if n.startswith(SYMPLECTIC)])
 @pytest.mark.parametrize("integrator", RUNGE_KUTTA, ids=repr)
 def test_explicit_runge_kutta_is_not_symplectic(f: Field, integrator):
     f = exact(f)
     x = torch.randn(20, *shape(f), dtype=torch.float64)
-    step = one_step(integrator, f, 1 / f.claims().get(Lipschitz).bound)
+    step = one_step(integrator, f, step_sizes(integrator, f)[1])
     claims = integrator.transfer(f.claims(), 0.5)
     assert claims.get(Symplectic) is None and claims.get(VolumePreserving) is None
-    assert float(Symplectic().violation(step, x, x).max()) > 1e-5
+    # where the Lipschitz constant is loose, the step is short: still a thousand million times what rounding leaves
+    assert float(Symplectic().violation(step, x, x).max()) > 1e-7
 
 
 def rotating(*eigenvalues: complex):
@@ -294,7 +305,7 @@ def test_euler_on_the_oscillator_gains_energy_exactly():
 
 @pytest.mark.parametrize("name, integrator", INTEGRATORS, ids=[n for n, _ in INTEGRATORS])
 def test_the_energy_is_claimed_only_where_it_is_kept(name: str, integrator: Integrator):
-    """None of the present integrators keeps it; one that does must claim it."""
+    """Explicit methods without a projection lose it; one that keeps it must claim it."""
     f = HarmonicOscillator(1.7)
     if not isinstance(f, integrator.needs):
         pytest.skip(f"{name} needs a {integrator.needs.__name__}")

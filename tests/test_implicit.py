@@ -81,7 +81,8 @@ def test_steps_agree_with_scipy(h: float):
             z = torch.tensor(z)
             return float(h * f.potential(z[None])[0] + (z - start).square().sum() / 2)
 
-        best = scipy.optimize.minimize(objective, start.numpy(), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14, "maxiter": 4000})
+        how = {"xatol": 1e-9, "fatol": 1e-14, "maxiter": 4000}
+        best = scipy.optimize.minimize(objective, start.numpy(), method="Nelder-Mead", options=how)
         np.testing.assert_allclose(end.numpy(), best.x, atol=1e-6)
 
 

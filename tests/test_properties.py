@@ -15,6 +15,7 @@ from stablenets.core.properties import (
     Decreases,
     Dissipates,
     DivergenceFree,
+    EnergyForm,
     Expansive,
     FirstIntegral,
     Hamiltonian,
@@ -33,6 +34,7 @@ from stablenets.core.properties import (
     jacobian,
     symplectic_matrix,
 )
+from stablenets.core.regions import Region, StaysIn, TangentTo, Within
 
 ROTATION = torch.tensor([[0.6, 0.8], [-0.8, 0.6]], dtype=torch.float64)
 SHEAR = torch.tensor([[1.0, 2.0], [0.0, 1.0]], dtype=torch.float64)
@@ -41,6 +43,11 @@ EYE = torch.eye(2, dtype=torch.float64)
 SWAP = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
 RADIUS = Invariant("radius", lambda x: x.square().sum(1), 2)
 SUM = Invariant("sum", lambda x: x.sum(1), 1)
+CIRCLE = Region(
+    "circle",
+    lambda x: x.square().sum(1, keepdim=True) - 1,
+    lambda x: x / x.norm(dim=1, keepdim=True),
+)
 
 
 def linear(m: Tensor):
@@ -96,6 +103,11 @@ CASES = {
     "QuasiPositive": (QuasiPositive(), linear(SWAP - 3 * EYE), linear(SHEAR - 1.1 * SWAP)),
     "Dissipates, rate": (Dissipates(RADIUS, 0.2), linear(J - 0.1 * EYE), linear(J - 0.09 * EYE)),
     "Dissipates": (Dissipates(RADIUS), linear(J - 0.01 * EYE), linear(J + 0.01 * EYE)),
+    "EnergyForm, conserved": (EnergyForm(RADIUS, True), linear(J), linear(J - 0.01 * EYE)),
+    "EnergyForm": (EnergyForm(RADIUS, False), linear(J - 0.01 * EYE), linear(J + 0.01 * EYE)),
+    "StaysIn": (StaysIn(CIRCLE), linear(ROTATION), linear(1.001 * ROTATION)),
+    "TangentTo": (TangentTo(CIRCLE), linear(J), linear(J + 0.01 * EYE)),
+    "Within": (Within(CIRCLE, FirstIntegral(RADIUS)), linear(J), linear(J - 0.01 * EYE)),
 }
 
 

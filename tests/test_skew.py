@@ -20,7 +20,7 @@ from stablenets.core.properties import Expansive, Invertible, Isometry, Lipschit
 from stablenets.fields import ConvexGradient, SkewLinear, Tanh
 from stablenets.fields.skew import SQUARED_NORM
 from stablenets.integrators import Cayley, Euler, Exponential
-from stablenets.integrators.orthogonal import non_expansive_radius, squared_range
+from stablenets.integrators.series import non_expansive_radius, squared_range
 from stablenets.layers import Flow, Hybrid, claims, leaves
 from stablenets.linear import Dense, SkewConv2d, SkewDense
 

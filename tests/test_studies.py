@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stablenets.report import load_run
 from stablenets.studies import cpl_cifar10, depth_scaling, find
 from stablenets.tasks import classify, recipes
 from stablenets.tasks import config as toml
+from stablenets.tasks.progress import Progress, prefixed
 from stablenets.tasks.run_folder import Run
 
 
@@ -27,9 +29,16 @@ def colours(tmp_path: Path) -> str:
     return str(tmp_path / "colours.npz")
 
 
+def finish_here(runs: Mapping[str, Run], progress: Progress) -> None:
+    """In this process, which is quicker."""
+    for name, run in runs.items():
+        classify.resume(run, prefixed(progress, name))
+
+
 def test_cpl_cifar10_in_small(colours: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"channels": (6,), "blocks": (1,), "dense_width": 8, "dense_blocks": 1}
     monkeypatch.setattr(cpl_cifar10, "QUICK", cpl_cifar10.QUICK | small)
+    monkeypatch.setattr(cpl_cifar10, "finish_all", finish_here)
     news: set[str] = set()
     folder = cpl_cifar10.run(
         data=colours, out=tmp_path / "s", quick=True, recipes=("cpl-tiny",), progress=lambda task, *_: news.add(task)
@@ -59,7 +68,7 @@ def test_cpl_cifar10_compares_networks_for_a_cpu_under_the_attack_of_the_slides(
 
 
 def test_depth_scaling_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nine networks; one that diverges is a result, and is not trained again."""
+    """Three networks of each depth; one that diverges is a result, and is not trained again."""
     whole = classify.resume
 
     def resume(run: Run, *rest: object) -> None:
@@ -72,7 +81,7 @@ def test_depth_scaling_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     names = {f"{name}-{depth}" for name in depth_scaling.NETWORKS for depth in depth_scaling.QUICK_DEPTHS}
     assert {p.name for p in folder.iterdir()} == {*names, "depth-scaling.md", depth_scaling.FIGURE, "report.html"}
     rows = [line.split(" | ") for line in (folder / "depth-scaling.md").read_text().splitlines()[2:]]
-    assert len(rows) == 9 and [row[4] for row in rows].count("diverged") == 1
+    assert len(rows) == 6 and [row[4] for row in rows].count("diverged") == 1
     for row in rows:
         assert row[5].endswith("%") == (row[0] == "| gradient"), row
     for depth in depth_scaling.QUICK_DEPTHS:

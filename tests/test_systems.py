@@ -1,4 +1,4 @@
-"""Known physics: closed-form solutions, reference trajectories by scipy, and laws that no integrator of ours is asked for."""
+"""Known physics: closed-form solutions, reference trajectories by scipy, and the laws that steps keep or lose."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from scipy.integrate import solve_ivp
 import everything  # noqa: F401  fills the registries
 from stablenets.core.properties import FirstIntegral, Lipschitz, Positive, Preserves, jacobian, spectral
 from stablenets.core.regions import TangentTo, Within
-from stablenets.fields import EnergyField, Field, HamiltonianField, MassActionField, MechanicalField
+from stablenets.fields import EnergyField, Field, MassActionField
 from stablenets.fields.base import ConservativeField
 from stablenets.fields.invariants import MASS, SQUARED_NORM
 from stablenets.integrators import (
     RATTLE,
     RK4,
-    BlanesMoan4,
     DiscreteGradient,
     Euler,
     ImplicitMidpoint,
@@ -43,7 +42,6 @@ from stablenets.systems import (
 
 SYSTEMS = [c for n, c in sorted(Field.registry.items()) if c.__module__.startswith("stablenets.systems")]
 EXAMPLES = [pytest.param(f, id=f"{c.__name__}-{i}") for c in SYSTEMS for i, f in enumerate(c.examples())]
-MECHANICAL = [p for p in EXAMPLES if isinstance(p.values[0], MechanicalField)]
 ENERGY = [p for p in EXAMPLES if isinstance(p.values[0], EnergyField)]
 
 
@@ -72,13 +70,6 @@ def test_all_of_them_are_here():
 
 
 # --- what a form of field promises to integrators -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("f", MECHANICAL)
-def test_velocities_of_mechanical_fields_are_linear_and_constant(f):
-    p, r = states(f)[:, : f.state_shape[0] // 2], states(f)[:, : f.state_shape[0] // 2]
-    torch.testing.assert_close(f.velocity(2 * p - 3 * r), 2 * f.velocity(p) - 3 * f.velocity(r))
-    torch.testing.assert_close(f.velocity(p, 5.0), f.velocity(p))
 
 
 @pytest.mark.parametrize("f", ENERGY)
@@ -110,7 +101,9 @@ def test_rates_of_mass_action_are_metzler_with_zero_columns(f):
 
 
 @pytest.mark.parametrize(
-    "f", [HarmonicOscillator(1.7), LinearAdvection(7), LinearAdvection(8, speed=-0.4), *LinearSystem.examples()], ids=repr
+    "f",
+    [HarmonicOscillator(1.7), LinearAdvection(7), LinearAdvection(8, speed=-0.4), *LinearSystem.examples()],
+    ids=repr,
 )
 def test_closed_forms(f):
     x = states(f)
@@ -163,7 +156,9 @@ def test_the_double_pendulum_in_both_coordinates():
     assert float(cartesian.residual(start).abs().max()) < 1e-15
     end = reference(angles, torch.cat([q, momenta(q, v)], 1), 2.0)
     speeds = angles(end)[:, :2]
-    torch.testing.assert_close(reference(cartesian, start, 2.0), cartesian.from_angles(end[:, :2], speeds), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        reference(cartesian, start, 2.0), cartesian.from_angles(end[:, :2], speeds), rtol=1e-8, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("f", [HenonHeiles(), RigidBody((0.7, 2.0, 1.1)), SIR(3.0, 0.4), Pendulum(2.0)], ids=repr)
@@ -226,22 +221,24 @@ def test_exercise_11_is_stable_near_the_origin_only():
 
 def test_projection_keeps_all_invariants_where_the_method_alone_does_not():
     for f in (Kepler(), RigidBody(), HenonHeiles()):
-        x = states(f, 4, 0.2) + torch.tensor([1.0, 0.2, 0.1, 0.9])[: f.state_shape[0]]
+        x = states(f, 4, 0.2) + torch.tensor([0.9, 0.2, 0.4, 1.1])[: f.state_shape[0]]
         for integrator, bound in ((Projection(RK4()), 1e-13), (RK4(), math.inf)):
-            y = march(integrator, f, x, 0.1, 100)
+            y = march(integrator, f, x, 0.05, 40)
             drift = max(float((i(y) - i(x)).abs().max()) for i in f.invariants())
             assert drift < bound and (bound < 1 or drift > 1e-9)
 
 
 def test_constraints_are_kept_by_rattle_and_lost_by_runge_kutta():
     f = DoublePendulumCartesian()
-    x = f.from_angles(torch.tensor([[1.2, 2.0], [0.3, -2.5]]).double(), torch.tensor([[0.5, -1.0], [0.0, 1.0]]).double())
+    x = f.from_angles(
+        torch.tensor([[1.2, 2.0], [0.3, -2.5]]).double(), torch.tensor([[0.5, -1.0], [0.0, 1.0]]).double()
+    )
     y, worst = x, 0.0
-    for _ in range(500):
+    for _ in range(200):
         y = RATTLE().step(f, y, 0.05)
         worst = max(worst, float(f.residual(y).abs().max()))
     assert worst < 1e-13
-    assert float(f.residual(march(RK4(), f, x, 0.05, 500)).abs().max()) > 1e-6
+    assert float(f.residual(march(RK4(), f, x, 0.05, 200)).abs().max()) > 1e-6
     assert float((f.energy(y) - f.energy(x)).abs().max()) < 0.05
     assert any(isinstance(c, TangentTo) for c in f.claims())
 
@@ -292,11 +289,11 @@ def test_friction_only_takes_energy():
         x = y
 
 
-def test_blanes_moan_refuses_other_kinetic_energies():
-    f = next(p.values[0] for p in EXAMPLES if isinstance(p.values[0], DoublePendulum))
-    assert "BlanesMoan4" not in Integrator.accepting(f) and "ImplicitMidpoint" in Integrator.accepting(f)
-    assert "BlanesMoan4" in Integrator.accepting(Pendulum())
-    assert issubclass(Pendulum, BlanesMoan4.needs) and issubclass(Pendulum, HamiltonianField)
+def test_integrators_refuse_what_they_cannot_step():
+    assert "BlanesMoan4" not in Integrator.accepting(DoublePendulum()), "not separable"
+    assert {"ImplicitMidpoint", "DiscreteGradient", "Projection"} <= set(Integrator.accepting(DoublePendulum()))
+    assert "RATTLE" in Integrator.accepting(DoublePendulumCartesian())
+    assert "DiscreteGradient" not in Integrator.accepting(SIR())
 
 
 def test_lipschitz_bounds_of_systems_are_attained():

@@ -350,7 +350,7 @@ def study(
         progress: How to show progress.
     """
     from . import studies
-    from .console import shown
+    from .console import say, shown
     from .core.errors import InputError, message
 
     chosen = studies.find(name)
@@ -361,7 +361,10 @@ def study(
         job = functools.partial(job, recipes=recipe)
     with shown(progress) as show, resumable("the same command; finished parts are kept"):
         folder = job(data=data, out=out, quick=quick, progress=show)
-    conclude([folder], folder / "report.html", progress)
+    if (folder / "report.html").is_file():
+        conclude([folder], folder / "report.html", progress)
+    elif progress != "json":  # it trained no classifiers: tables and figures stand in place of the page
+        say("".join(table.read_text(encoding="utf-8") for table in sorted(folder.glob("*.md"))) + f"In {folder}")
 
 
 @app.command(name="list")

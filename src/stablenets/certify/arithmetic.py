@@ -31,6 +31,8 @@ def refuse_autocast() -> None:
 def plain_float32() -> Iterator[None]:
     """Evaluate float32 on the CPU as sums of float32 products: no TF32, no bf16 factors, no Winograd.
 
+    PyTorch's flags are global: other threads must not change them meanwhile.
+
     Raises:
         ClaimError: under autocast, with torch.set_float32_matmul_precision other than "highest", or where integers
             that float32 holds exactly come out wrong.

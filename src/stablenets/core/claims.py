@@ -24,6 +24,10 @@ class Property(abc.ABC):
         errors of the working precision where the statement is true.
         """
 
+    def domain(self, x: Tensor) -> Tensor:
+        """States about which the statement speaks, for any states `x`; by default all."""
+        return x
+
     def after(self, first: Property) -> Property | None:
         """The statement about `self's map o first's map`. The default is that nothing follows."""
         return None

@@ -12,7 +12,7 @@ from .properties import flat, jacobian, norm, positive, spectral
 
 @dataclass(frozen=True)
 class Region:
-    """The states with residual(x) = 0, `residual` (batch, ...) -> (batch, m); `nearest` takes any state to one of them."""
+    """The states with residual(x) = 0, (batch, ...) -> (batch, m); `nearest` takes any state to one of them."""
 
     name: str
     residual: Map = field(repr=False)
@@ -24,6 +24,9 @@ class StaysIn(Property):
     """The map takes states of the region to states of the region."""
 
     region: Region
+
+    def domain(self, x: Tensor) -> Tensor:
+        return self.region.nearest(x)
 
     def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
         fx = f(self.region.nearest(x))
@@ -43,6 +46,9 @@ class TangentTo(Property):
 
     region: Region
 
+    def domain(self, x: Tensor) -> Tensor:
+        return self.region.nearest(x)
+
     def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
         at = self.region.nearest(x)
         m, fx = jacobian(self.region.residual, at), f(at)
@@ -58,6 +64,9 @@ class Within(Property):
 
     region: Region
     claim: Property
+
+    def domain(self, x: Tensor) -> Tensor:
+        return self.region.nearest(x)
 
     def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
         return self.claim.violation(f, self.region.nearest(x), self.region.nearest(y))

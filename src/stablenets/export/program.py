@@ -10,7 +10,7 @@ import copy
 import operator
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -102,7 +102,7 @@ def _folded(module: Any, dtype: torch.dtype) -> fx.GraphModule:
         if "alpha" in node.kwargs:
             size = constant(f"{node.name}_size", torch.tensor(node.kwargs["alpha"], dtype=dtype))
             y = graph.call_function(aten.mul.Tensor, (y, size))
-        return graph.call_function(node.target, (x, y))
+        return graph.call_function(cast(Any, node.target), (x, y))
 
     for node in module.graph.nodes:
         if not node.users and node.op not in ("placeholder", "output"):

@@ -11,7 +11,6 @@ from .base import Field as Field
 from .base import HamiltonianField as HamiltonianField
 from .base import MassActionField as MassActionField
 from .base import ShearField as ShearField
-from .base import MechanicalField as MechanicalField
 from .base import SplitField as SplitField
 from .base import StableField as StableField
 from .constrained import ConstrainedField as ConstrainedField

@@ -86,13 +86,6 @@ class StableField(Field, abc.ABC):
         """V(x), shape (batch,)."""
 
 
-class MechanicalField(SplitField, abc.ABC):
-    """A `SplitField` whose velocity is M^-1 p with a constant matrix M: q'' = M^-1 force(q, t).
-
-    Its kinetic energy is quadratic. Runge-Kutta-Nystrom methods (`BlanesMoan4`) rely on that.
-    """
-
-
 class EnergyField(Field, abc.ABC):
     """x' = S(x, t) grad H(x) with S + S^T <= 0: H never increases, and is constant where S is skew.
 

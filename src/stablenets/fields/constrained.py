@@ -7,6 +7,7 @@ import abc
 import torch
 from torch import Tensor
 
+from ..core.linalg import divide
 from ..core.regions import Region
 from .base import Field
 
@@ -14,8 +15,8 @@ from .base import Field
 class ConstrainedField(Field, abc.ABC):
     """q' = M^-1 p, p' = force(q, t) - G(q)^T lambda with c(q) = 0, G = Dc and a constant diagonal mass matrix M.
 
-    lambda is the reaction of the constraints: the one that keeps G M^-1 p = 0. The field is defined for all q, p (where G
-    has full rank); its physics is on the manifold c(q) = 0, G(q) M^-1 p = 0. States (batch, 2 n) hold q, then p.
+    lambda is the reaction of the constraints: the one that keeps G M^-1 p = 0. The field is defined for all q, p (where
+    G has full rank); its physics is on the manifold c(q) = 0, G(q) M^-1 p = 0. States (batch, 2 n) hold q, then p.
     """
 
     @abc.abstractmethod
@@ -52,9 +53,9 @@ class ConstrainedField(Field, abc.ABC):
         v, force = p / self.masses(p), self.force(q, t)
         g = self.constraint_jacobian(q)
         # d/dt (G v) = 0
-        _, bending = torch.func.jvp(lambda q: (self.constraint_jacobian(q) @ v.unsqueeze(2)).squeeze(2), (q,), (v,))
+        bending = torch.func.jvp(lambda q: (self.constraint_jacobian(q) @ v.unsqueeze(2)).squeeze(2), (q,), (v,))[1]
         pull = (g @ (force / self.masses(p)).unsqueeze(2)).squeeze(2) + bending
-        reaction = self.react(g, torch.linalg.solve(self.stiffness(g), pull.unsqueeze(2)).squeeze(2))
+        reaction = self.react(g, divide(self.stiffness(g), pull))
         return torch.cat([v, force - reaction], 1)
 
     def stiffness(self, g: Tensor) -> Tensor:

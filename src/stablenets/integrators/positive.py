@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.claims import Claims, Property
+from ..core.linalg import divide
 from ..core.properties import FirstIntegral, Positive, Preserves, QuasiPositive
 from ..fields.base import MassActionField
 from ..fields.invariants import MASS
@@ -32,10 +33,7 @@ class PositiveEuler(Integrator[MassActionField]):
     order, reference = 1, "Bolley & Crouzeix 1978; Burchard, Deleersnijder & Meister 2003"
 
     def step(self, f: MassActionField, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
-        wide = torch.promote_types(x.dtype, torch.float32)  # LAPACK knows no half precision
-        rates = (h * f.matrix(x, t)).to(wide)
-        eye = torch.eye(x.shape[1], dtype=wide, device=x.device)
-        return torch.linalg.solve(eye - rates, x.to(wide).unsqueeze(2)).squeeze(2).to(x.dtype)
+        return divide(torch.eye(x.shape[1], dtype=x.dtype, device=x.device) - h * f.matrix(x, t), x)
 
     def step_limit(self, field: Claims) -> float | None:
         return math.inf if field.get(QuasiPositive) else None

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from ..core.claims import Claims
+from ..core.linalg import divide
 from ..core.properties import FirstIntegral, Preserves, gradient, inner, norm, positive
 from ..fields.base import ConservativeField
 from .base import Integrator
+from .energy import DIGITS
 from .runge_kutta import RK4, ExplicitRungeKutta, Heun
 from .solve import solve
 
@@ -19,9 +21,9 @@ from .solve import solve
 class Projection(Integrator[ConservativeField]):
     """x+ = y + sum_i mu_i grad I_i(y) / |grad I_i(y)| with I_i(x+) = I_i(x), where y is a step of `method` from x.
 
-    Keeps all invariants of the field to rounding, and the order of the method; nothing else (a projected step is neither
-    symplectic nor reversible). A sample that cannot be projected, since the gradients are dependent or the level set is
-    too far from y, raises a ConvergenceError.
+    Keeps all invariants of the field to rounding, and the order of the method; nothing else (a projected step is
+    neither symplectic nor reversible). A sample that cannot be projected, since the gradients are dependent or the
+    level set is too far from y, raises a ConvergenceError.
 
     Args:
         method: an explicit Runge-Kutta method.
@@ -49,11 +51,18 @@ class Projection(Integrator[ConservativeField]):
             x, y, *slopes = given.unbind(1)
             at = _moved(y, slopes, mu)
             missing = torch.stack([i(at) - i(x) for i in invariants], 1)
-            return mu - torch.linalg.solve_ex(_gram(slopes), missing.unsqueeze(2))[0].squeeze(2)
+            return mu - divide(_gram(slopes), missing)
 
         y = self.method.step(f, x, h, t)
         slopes = [gradient(i, y) for i in invariants]
-        mu = solve(newton, x.new_zeros(len(x), len(slopes)), torch.stack([x, y, *slopes], 1), h, name=f"Projection({type(self.method).__name__}())")
+        mu = solve(
+            newton,
+            x.new_zeros(len(x), len(slopes)),
+            torch.stack([x, y, *slopes], 1),
+            h,
+            name=f"Projection({type(self.method).__name__}())",
+            rounding=DIGITS,
+        )
         return _moved(y, slopes, mu)
 
     def transfer(self, field: Claims, h: float) -> Claims:

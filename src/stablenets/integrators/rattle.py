@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.claims import Claims
+from ..core.linalg import divide
 from ..core.regions import StaysIn, TangentTo
 from ..fields.constrained import ConstrainedField
 from .base import Integrator
@@ -42,7 +43,7 @@ class RATTLE(Integrator[ConstrainedField]):
             q, free = x.chunk(2, 1)
             g = f.constraint_jacobian(q)
             missing = f.constraint(q + h * (free - f.react(g, w)) / masses) / h
-            return w + torch.linalg.solve_ex(f.stiffness(g), missing.unsqueeze(2))[0].squeeze(2)
+            return w + divide(f.stiffness(g), missing)
 
         g = f.constraint_jacobian(q)
         free = p + h / 2 * f.force(q, t)
@@ -51,8 +52,8 @@ class RATTLE(Integrator[ConstrainedField]):
         q = q + h * half / masses
         p = half + h / 2 * f.force(q, t + h)
         g = f.constraint_jacobian(q)
-        moving = g @ (p / masses).unsqueeze(2)
-        return torch.cat([q, p - f.react(g, torch.linalg.solve(f.stiffness(g), moving).squeeze(2))], 1)
+        moving = (g @ (p / masses).unsqueeze(2)).squeeze(2)
+        return torch.cat([q, p - f.react(g, divide(f.stiffness(g), moving))], 1)
 
     def step_limit(self, field: Claims) -> float | None:
         return math.inf if field.get(TangentTo) else None

@@ -17,8 +17,8 @@ from .base import Integrator, add_scaled
 class ShearSplitting(Integrator[ShearField]):
     """Half a step of every block in turn, then the same in the opposite order, each with the others' newest values.
 
-    Every move is a shear x_i += (h / 2) rate_i(the others): its Jacobian is triangular with ones on the diagonal. So the
-    step preserves volume and is invertible, whatever h. Times are frozen at the middle of the step.
+    Every move is a shear x_i += (h / 2) rate_i(the others): its Jacobian is triangular with ones on the diagonal. So
+    the step preserves volume and is invertible, whatever h. Times are frozen at the middle of the step.
 
     >>> from stablenets.fields import BlockShears
     >>> f = BlockShears((1, 1, 1), 8)

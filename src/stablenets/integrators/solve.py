@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ConvergenceError, message
+from ..core.linalg import inverse, times
 from ..core.properties import positive
 
 Map = Callable[[Tensor, Tensor, Any], Tensor]  # (z, x, h) -> like z; the solution is its fixed point
+Noise = Callable[[Tensor, Any], Tensor]  # (x, h) -> (batch,), rounding errors of the map that z and x do not show
 
 PICARD, NEWTON, HALVINGS, STAGES = 40, 30, 12, 8
 SLOW = 1 / 3  # a fixed-point iteration that gains less per round costs more than Newton's method
@@ -26,13 +28,13 @@ class Root(NamedTuple):
     residual: Tensor  # (batch,), in rounding errors of the equation
 
 
-def solve(g: Map, start: Tensor, x: Tensor, h: Any, *, name: str, contracts: bool = True) -> Tensor:
+def solve(g: Map, start: Tensor, x: Tensor, h: Any, *, name: str, rounding: float = ROUNDING) -> Tensor:
     """The z with z = g(z, x, h), for every sample by itself.
 
-    With `contracts`, g is iterated as long as that converges fast; other samples, and all of them otherwise, get Newton's
-    method with the batch of Jacobians and a line search. First and second derivatives in `x`, `h` and the parameters of
-    g are exact, by the implicit function theorem: two steps of Newton's method with a fixed matrix from the solution,
-    held constant; each makes one more derivative exact.
+    g is iterated as long as that converges fast. The other samples get Newton's method with the batch of Jacobians and
+    a line search; where that fails as well, the solution is followed from z = 0 of a step of length 0. First and second
+    derivatives in `x`, `h` and the parameters of g are exact, by the implicit function theorem: two steps of Newton's
+    method with a fixed matrix from the solution, held constant; each makes one more derivative exact.
 
     Args:
         g: a differentiable function that treats the samples one by one.
@@ -40,24 +42,26 @@ def solve(g: Map, start: Tensor, x: Tensor, h: Any, *, name: str, contracts: boo
         x: the states (batch, ...) that the step starts from.
         h: the step size, a number or a 0-dim tensor.
         name: of the integrator, for the error.
+        noise: how large rounding errors inside g are, where they exceed those of its value.
+        rounding: how many rounding errors a solution may leave; more where g itself loses digits.
 
     Raises:
         ConvergenceError: naming the samples that are not solved to rounding.
     """
     constant = [v.detach() if isinstance(v, Tensor) else v for v in (start, x, h)]
     active = torch._C._are_functorch_transforms_active()  # their tensors do not say whether they need derivatives
-    z, inverse = _Solve.apply(*constant, g, name, contracts, torch.is_grad_enabled() or active)
+    z, matrix = _Solve.apply(*constant, g, name, noise or _silent, torch.is_grad_enabled() or active, rounding)
     residual = z - g(z, x, h)
     if not residual.requires_grad and not active:
         return z
     for _ in range(2):
-        z = z - _times(inverse, residual)
+        z = z - times(matrix, residual)
         residual = z - g(z, x, h)
     return z
 
 
 def jacobians(g: Map, z: Tensor, x: Tensor, h: Any) -> Tensor:
-    """Jacobians (batch, n, n) of z - g(z, x, h), constant: one backward pass through as many copies as there are rows."""
+    """Jacobians (batch, n, n) of z - g(z, x, h), constant: one backward pass through n copies of every sample."""
     rows = z[0].numel()
     with torch.inference_mode(False), torch.enable_grad():
         copies = z.repeat_interleave(rows, 0).requires_grad_()
@@ -67,18 +71,8 @@ def jacobians(g: Map, z: Tensor, x: Tensor, h: Any) -> Tensor:
     return jacobian.reshape(len(z), rows, rows)
 
 
-def _inverse(matrix: Tensor) -> Tensor:
-    """The inverses, not finite where there is none.
-
-    An explicit inverse, since `torch.linalg.solve` has wrong derivatives under vmap of jacrev with gradients disabled
-    (torch 2.13).
-    """
-    wide = torch.promote_types(matrix.dtype, torch.float32)  # LAPACK knows no half precision
-    return torch.linalg.inv_ex(matrix.to(wide)).inverse.to(matrix.dtype)
-
-
-def _times(matrix: Tensor, v: Tensor) -> Tensor:
-    return (matrix @ v.flatten(1).unsqueeze(2)).squeeze(2).reshape(v.shape)
+def _silent(x: Tensor, h: Any) -> Tensor:
+    return x.new_zeros(len(x))
 
 
 def _norm(v: Tensor) -> Tensor:
@@ -96,21 +90,21 @@ class _Solve(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(start: Tensor, x: Tensor, h: Any, g: Map, name: str, contracts: bool, derivatives: bool) -> Any:
+    def forward(start: Tensor, x: Tensor, h: Any, g: Map, name: str, derivatives: bool, rounding: float) -> Any:
         eps = torch.finfo(start.dtype).eps
-        z, done = _picard(g, start, x, h, eps) if contracts else (start.clone(), start.new_zeros(len(start)) > 0)
+        z, done = _picard(g, start, x, h, noise(x, h), eps)
         open_ = (~done).nonzero().squeeze(1)
         if len(open_):
-            root = _newton(g, _better(g, start[open_], z[open_], x[open_], h), x[open_], h, eps)
+            root = _newton(g, _better(g, start[open_], z[open_], x[open_], h), x[open_], h, noise, eps)
             z = z.index_copy(0, open_, root.z)
-            open_ = open_[~(root.residual <= ROUNDING)]
+            open_ = open_[~(root.residual <= rounding)]
         if len(open_):
-            root = _continued(g, x[open_], start[open_], h, eps)
+            root = _continued(g, x[open_], start[open_], h, noise, eps)
             z = z.index_copy(0, open_, root.z)
-            failed = ~(root.residual <= ROUNDING)
+            failed = ~(root.residual <= rounding)
             if bool(failed.any()):
                 raise _unsolved(name, open_[failed], root.residual[failed] * eps, len(start), h)
-        return z, _inverse(jacobians(g, z, x, h)) if derivatives else z.new_zeros(())
+        return z, inverse(jacobians(g, z, x, h)) if derivatives else z.new_zeros(())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -132,15 +126,15 @@ class _Solve(torch.autograd.Function):
             for v, d in zip((start, x), in_dims, strict=False)
         )
         if in_dims[2] is None:  # more samples of one batch
-            z, inverse = _Solve.apply(start.flatten(0, 1), x.flatten(0, 1), h, *rest)
-            return (z.unflatten(0, (count, -1)), inverse.unflatten(0, (count, -1))), (0, 0)
+            z, matrix = _Solve.apply(start.flatten(0, 1), x.flatten(0, 1), h, *rest)
+            return (z.unflatten(0, (count, -1)), matrix.unflatten(0, (count, -1))), (0, 0)
         each = [_Solve.apply(start[i], x[i], size, *rest) for i, size in enumerate(h.movedim(in_dims[2], 0))]
         return tuple(map(torch.stack, zip(*each, strict=True))), (0, 0)
 
 
-def _picard(g: Map, z: Tensor, x: Tensor, h: Any, eps: float) -> tuple[Tensor, Tensor]:
+def _picard(g: Map, z: Tensor, x: Tensor, h: Any, noise: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Iterate g: the result and the samples that it solves. Looking costs as much as iterating: it looks rarely."""
-    size = positive(_norm(x) + _norm(z))
+    size = positive(_norm(x) + _norm(z) + noise / eps)
     worst, rounds, total = math.inf, 2, 0
     while True:
         for _ in range(rounds):
@@ -160,7 +154,7 @@ def _better(g: Map, a: Tensor, b: Tensor, x: Tensor, h: Any) -> Tensor:
     return torch.where(_per_sample(_norm(b - g(b, x, h)) < _norm(a - g(a, x, h)), a), b, a)
 
 
-def _newton(g: Map, z: Tensor, x: Tensor, h: Any, eps: float) -> Root:
+def _newton(g: Map, z: Tensor, x: Tensor, h: Any, noise: Noise, eps: float) -> Root:
     """Newton's method, with halved steps where a full one does not reduce the residual."""
     residual = z - g(z, x, h)
     size = _norm(residual)
@@ -168,8 +162,8 @@ def _newton(g: Map, z: Tensor, x: Tensor, h: Any, eps: float) -> Root:
     while True:
         matrix = jacobians(g, z, x, h)
         # what rounding of z and x leaves of the residual
-        floor = eps * (_norm(x) + _norm(z) * (1 + matrix.flatten(1).norm(dim=1)))
-        step = _times(_inverse(matrix), residual)
+        floor = eps * (_norm(x) + _norm(z) * (1 + matrix.flatten(1).norm(dim=1))) + noise(x, h)
+        step = times(inverse(matrix), residual)
         step = torch.where(step.isfinite(), step, residual)  # where the matrix is singular
         polishing = rounds == NEWTON or not bool((open_ & (size > floor)).any())
         searching, length = open_.clone(), torch.ones_like(size)
@@ -190,11 +184,11 @@ def _newton(g: Map, z: Tensor, x: Tensor, h: Any, eps: float) -> Root:
     return Root(z, size / floor)
 
 
-def _continued(g: Map, x: Tensor, start: Tensor, h: Any, eps: float) -> Root:
+def _continued(g: Map, x: Tensor, start: Tensor, h: Any, noise: Noise, eps: float) -> Root:
     """Follow the solution of z = s g(z) from z = 0 at s = 0, where the step is short, to s = 1."""
     root = Root(torch.zeros_like(start), start.new_zeros(len(start)))
     for k in range(1, STAGES + 1):
-        root = _newton(lambda z, x, h, s=k / STAGES: s * g(z, x, h), root.z, x, h, eps)
+        root = _newton(lambda z, x, h, s=k / STAGES: s * g(z, x, h), root.z, x, h, noise, eps)
     return root
 
 
@@ -206,7 +200,7 @@ def _roughness(g: Map, z: Tensor, x: Tensor, h: Any, eps: float) -> Tensor:
         return v * (1 + eps * (torch.randint(0, 2, v.shape, generator=generator).to(v) * 2 - 1))
 
     exact = g(z, x, h)
-    return torch.stack([_norm(g(rounded(z), rounded(x), h) - exact) for _ in range(3)]).amax(0)
+    return 2 * torch.stack([_norm(g(rounded(z), rounded(x), h) - exact) for _ in range(3)]).amax(0)  # of many more
 
 
 def _unsolved(name: str, samples: Tensor, residuals: Tensor, count: int, h: Any) -> ConvergenceError:

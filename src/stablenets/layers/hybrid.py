@@ -28,8 +28,9 @@ class Hybrid(Composed, Layer):
 
     >>> from stablenets.linear import Dense, SkewDense
     >>> layer = Hybrid(ConvexGradient(Dense(4, 8)), SkewLinear(SkewDense(4)), Cayley(), time=0.5)
-    >>> layer.claims()
-    Claims(Lipschitz(bound=1.0))
+    >>> from stablenets.core.properties import Lipschitz
+    >>> layer.claims().get(Lipschitz)
+    Lipschitz(bound=1.0)
     """
 
     def __init__(

@@ -26,7 +26,7 @@ from .bounds import EPS, check_finite, many_norms_bound
 from .geometry import Geometry
 
 CHUNK = 2**22  # entries of the symbols that are held at a time
-GUESS_STEPS, PEAKS = 3, 2
+GUESS_STEPS = 3
 
 
 class Circle(NamedTuple):
@@ -106,31 +106,31 @@ def _symbols(weight: Tensor, geometry: Geometry, torus: tuple[Circle, ...]) -> I
 def _best_torus(weight: Tensor, geometry: Geometry) -> tuple[Circle, ...]:
     """The torus that promises the smallest bound. Any would do: only the tightness is at stake.
 
-    A power iteration at every frequency of the first torus finds the largest symbols and their leading vectors; the
-    symbols of the other tori are compared on these vectors alone.
+    A power iteration on a coarse grid finds the largest symbol and its leading vector; the symbols of all tori are
+    compared on that vector alone.
     """
     choices = [circles(a) for a in geometry.axes]
     torus = tuple(c[0] for c in choices)
     if all(len(c) == 1 for c in choices):
         return torus
-    sizes, vectors = [], []
-    for symbols in _symbols(weight, geometry, torus):
+    # a symbol is a trigonometric polynomial with `kernel` terms: four times as many points show its peaks
+    coarse = [min(c.points, 4 * a.kernel * a.stride) for c, a in zip(torus, geometry.axes, strict=True)]
+    best, leading = -1.0, torch.zeros(0)
+    for symbols in _symbols(weight, geometry, tuple(Circle(n, 0) for n in coarse)):
         v = (symbols.mT @ symbols.sum(2, keepdim=True).conj()).conj()
         for _ in range(GUESS_STEPS):
             v = symbols @ (v / v.norm(dim=1, keepdim=True).clamp(min=1e-300))
             v = (symbols.mT @ v.conj()).conj()  # conjugating the vectors copies less than conjugating the symbols
-        largest = v.norm(dim=1).squeeze(1).topk(min(PEAKS, len(v)))
-        sizes.append(largest.values)
-        vectors.append(v[largest.indices, :, 0])
-    leading = torch.cat(vectors)[torch.cat(sizes).topk(min(PEAKS, sum(map(len, sizes)))).indices]
-    leading = leading / leading.norm(dim=1, keepdim=True)
-    parts = leading.unflatten(1, (-1, weight.shape[1]))  # (peaks, aliases, in)
-    images = torch.einsum("oct,pac->atpo", weight.flatten(2).to(parts.dtype), parts).flatten(0, 1)
+        sizes = v.norm(dim=(1, 2))
+        if float(sizes.max()) > best:
+            best, leading = float(sizes.max()), v[sizes.argmax(), :, 0] / sizes.max().clamp(min=1e-300)
+    parts = leading.unflatten(0, (-1, weight.shape[1]))  # (aliases, in)
+    images = torch.einsum("oct,ac->ato", weight.flatten(2).to(parts.dtype), parts).flatten(0, 1)
 
     def promise(torus: tuple[Circle, ...]) -> float:
         phases = _all_phases(geometry, torus, half=False).to(weight.device).flatten(1)
-        values = torch.view_as_real((phases @ images.flatten(1)).unflatten(1, images.shape[1:]))
-        return float(values.square().sum((2, 3)).max())  # far faster than the norm of complex numbers
+        parts = phases.split(max(1, CHUNK // len(weight)))
+        return max(float(torch.view_as_real(p @ images).square().sum((1, 2)).max()) for p in parts)
 
     for i, circle in enumerate(choices):  # near a peak the losses of the axes add up: one axis after the other
         torus = min(((*torus[:i], c, *torus[i + 1 :]) for c in circle), key=promise)

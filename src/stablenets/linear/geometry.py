@@ -42,10 +42,6 @@ class Geometry:
     def padding(self) -> str:
         return self.axes[0].padding
 
-    @property
-    def one_group(self) -> Geometry:
-        return Geometry(self.axes)
-
     def by_group(self, weight: Tensor) -> Tensor:
         """The weight as (groups, out / groups, in / groups, *kernel): the map is block diagonal in them."""
         return weight.unflatten(0, (self.groups, -1))

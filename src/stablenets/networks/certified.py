@@ -10,10 +10,10 @@ from torch import nn
 
 from ..fields import ConvexGradient
 from ..integrators import Euler
-from ..layers import Chain, Flow, Normalise, NormalisedHead
+from ..layers import Chain, Flow, NormalisedHead
 from ..linear import Conv2d, Dense
 from .base import Provable
-from .stages import shape_of, stages
+from .stages import centring, shape_of, stages
 
 
 class CertifiedNet(Provable):
@@ -64,9 +64,7 @@ class CertifiedNet(Provable):
             return Flow(ConvexGradient(Conv2d(c, c, 3, size)), Euler(), steps=1)
 
         layers, features = stages(self.image_shape, patch, channels, blocks, convolutional)
-        if self.mean is not None:
-            layers.insert(0, Normalise(self.mean, (1.0,) * len(self.mean)))
-        layers.append(nn.Flatten())
+        layers = [*centring(self.mean, self.image_shape[0]), *layers, nn.Flatten()]
         layers += [Flow(ConvexGradient(Dense(features, dense_width)), Euler(), steps=1) for _ in range(dense_blocks)]
         self.body = Chain(*layers, NormalisedHead(features, classes))
 

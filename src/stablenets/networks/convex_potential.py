@@ -11,10 +11,10 @@ from torch import nn
 from ..core.errors import InputError, message
 from ..fields import ConvexGradient
 from ..integrators import Euler
-from ..layers import Chain, Flow, Lift, Normalise, NormalisedHead, TruncatedHead
+from ..layers import Chain, Flow, Lift, NormalisedHead, TruncatedHead
 from ..linear import Conv2d, Dense, LinearMap
 from .base import Provable
-from .stages import shape_of
+from .stages import centring, shape_of
 
 
 class ConvexPotentialNet(Provable):
@@ -76,7 +76,7 @@ class ConvexPotentialNet(Provable):
             return Flow(ConvexGradient(linear), Euler(), steps=1)
 
         c, *size = self.image_shape
-        layers: list[nn.Module] = [] if self.mean is None else [Normalise(self.mean, (1.0,) * len(self.mean))]
+        layers = centring(self.mean, c)
         for width, count in zip(self.channels, self.blocks, strict=True):
             if any(s % patch for s in size):
                 needed = f"a height and width divisible by {patch ** len(self.blocks)}"

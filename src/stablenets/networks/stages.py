@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from ..core.errors import InputError, message
-from ..layers import Lift
+from ..layers import Lift, Normalise
 
 Block = Callable[[int, tuple[int, int]], nn.Module]
 
@@ -25,6 +25,19 @@ def shape_of(image_shape: Sequence[int], classes: int) -> tuple[int, int, int]:
         raise InputError(message(f"classes={classes}", "at least 2 classes to choose from"))
     channels, height, width = image_shape
     return channels, height, width
+
+
+def centring(mean: Sequence[float] | None, channels: int) -> list[nn.Module]:
+    """The layer that subtracts a mean from every channel, if one is given.
+
+    Raises:
+        InputError: not one number per channel.
+    """
+    if mean is None:
+        return []
+    if len(mean) != channels:
+        raise InputError(message(f"mean={tuple(mean)}", f"one number for each of the {channels} channels"))
+    return [Normalise(tuple(mean), (1.0,) * channels)]
 
 
 def stages(

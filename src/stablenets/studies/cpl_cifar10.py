@@ -1,8 +1,8 @@
 """CPL slides (Fig. 1-2): certified accuracy on CIFAR-10, and accuracy under PGD with 10 steps, against the radius.
 
 By default two networks that are small enough for one core of a CPU: the published architecture scaled down, with the
-published loss and schedule, and our own. They are far from the published figures, which need the full sizes, 200 epochs
-and a GPU: `stablenets study cpl-cifar10 --recipe cpl-s certified-cifar10-gpu` runs those.
+published loss and schedule, and our own, for 4 epochs each. They are far from the published figures, which need the
+full sizes, 200 epochs and a GPU: `stablenets study cpl-cifar10 --recipe cpl-s certified-cifar10-gpu` runs those.
 
 Beside the 10 steps of the slides, some images are attacked by 100 steps from each of five starts, which stands in for
 AutoAttack. Its result is in strong-attack.json of each run, with the seconds that an epoch took.

@@ -45,7 +45,7 @@ NETWORKS = {
     "scaled": replace(GRADIENT, network="res-net"),
 }
 QUICK = {"train_limit": 256, "test_limit": 20, "epochs": 1, "attack_steps": 2}
-QUICK_DEPTHS = (3, 10, 30)
+QUICK_DEPTHS = (3, 30)
 
 
 def run(*, data: str | None = None, out: Path | None = None, quick: bool = False, progress: Progress = silent) -> Path:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..core.claims import Claims
 from ..core.properties import EnergyForm, Hamiltonian, Invariant
-from ..fields.base import HamiltonianField, MechanicalField, Norm, upper_bound
+from ..fields.base import HamiltonianField, Norm, SplitField, upper_bound
 
 
-class HenonHeiles(MechanicalField, HamiltonianField):
-    """H = |p|^2 / 2 + |q|^2 / 2 + q_1^2 q_2 - q_2^3 / 3: chaotic for energies near 1/6, unbounded motion is possible above.
+class HenonHeiles(SplitField, HamiltonianField):
+    """H = |p|^2 / 2 + |q|^2 / 2 + q_1^2 q_2 - q_2^3 / 3: chaotic for energies near 1/6, and unbounded for some above.
 
     >>> HenonHeiles()(torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
     tensor([[0., 0., -0., -0.]])

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..core.claims import Claims, Map
 from ..core.properties import EnergyForm, FirstIntegral, Hamiltonian, Invariant
-from ..fields.base import HamiltonianField, MechanicalField, Norm, upper_bound
+from ..fields.base import HamiltonianField, Norm, SplitField, upper_bound
 
 
-class Kepler(MechanicalField, HamiltonianField):
+class Kepler(SplitField, HamiltonianField):
     """q'' = -mu q / |q|^3 in the plane: a planet around a sun at the origin, where the field is singular.
 
     Keeps the energy |p|^2 / 2 - mu / |q| and the angular momentum q_1 p_2 - q_2 p_1.

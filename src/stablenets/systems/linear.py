@@ -15,7 +15,7 @@ from ..core.properties import DivergenceFree, FirstIntegral, Lipschitz, OneSided
 from ..fields.base import Field, Norm, upper_bound
 from ..fields.invariants import SQUARED_NORM
 
-UP = 1e-13  # far more than the rounding errors of eigenvalues and singular values of small matrices, relative to the norm
+UP = 1e-13  # far more than the rounding errors, relative to the norm, of the eigenvalues of small matrices
 
 
 class LinearSystem(Field):

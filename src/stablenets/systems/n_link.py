@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core.claims import Claims, Property
 from ..core.errors import InputError, message
+from ..core.linalg import divide
 from ..core.properties import EnergyForm, Hamiltonian, Invariant
 from ..fields.base import EnergyField, Norm, upper_bound
 
@@ -48,7 +49,7 @@ class NLinkPendulum(EnergyField):
     def angular_velocity(self, x: Tensor) -> Tensor:
         """q' = M(q)^-1 p, shape (batch, links)."""
         q, p = x.chunk(2, 1)
-        return torch.linalg.solve(self.mass(q), p.unsqueeze(2)).squeeze(2)
+        return divide(self.mass(q), p)
 
     def energy(self, x: Tensor) -> Tensor:
         """H(q, p), shape (batch,)."""

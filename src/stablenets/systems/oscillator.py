@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..core.claims import Claims
 from ..core.properties import EnergyForm, Hamiltonian, Invariant, Lipschitz, OneSidedLipschitz
-from ..fields.base import HamiltonianField, MechanicalField, Norm, upper_bound
+from ..fields.base import HamiltonianField, Norm, SplitField, upper_bound
 
 
-class HarmonicOscillator(MechanicalField, HamiltonianField):
+class HarmonicOscillator(SplitField, HamiltonianField):
     """q' = p, p' = -omega^2 q, with energy (p^2 + omega^2 q^2) / 2 and frequency `omega` in radians per unit of time.
 
     >>> HarmonicOscillator()(torch.tensor([[1.0, 0.0]]))

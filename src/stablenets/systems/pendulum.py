@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..core.claims import Claims
 from ..core.properties import EnergyForm, Hamiltonian, Invariant, Lipschitz
-from ..fields.base import HamiltonianField, MechanicalField, Norm, upper_bound
+from ..fields.base import HamiltonianField, Norm, SplitField, upper_bound
 
 
-class Pendulum(MechanicalField, HamiltonianField):
+class Pendulum(SplitField, HamiltonianField):
     """q' = p, p' = -omega^2 sin q: the angle q from the lowest point, with energy p^2 / 2 + omega^2 (1 - cos q).
 
     Args:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.claims import Claims
+from ..core.linalg import divide
 from ..core.properties import FirstIntegral, Invariant
 from ..core.regions import TangentTo, Within
 from ..fields.base import Norm, upper_bound
@@ -68,7 +69,7 @@ class DoublePendulumCartesian(ConstrainedField):
         first, second = (rods / rods.norm(dim=2, keepdim=True) * q.new_tensor(self.lengths).unsqueeze(1)).unbind(1)
         q = torch.cat([first, first + second], 1)
         g = self.constraint_jacobian(q)
-        along = torch.linalg.solve(self.stiffness(g), g @ (p / self.masses(p)).unsqueeze(2)).squeeze(2)
+        along = divide(self.stiffness(g), (g @ (p / self.masses(p)).unsqueeze(2)).squeeze(2))
         return torch.cat([q, p - self.react(g, along)], 1)
 
     def from_angles(self, angles: Tensor, velocities: Tensor) -> Tensor:

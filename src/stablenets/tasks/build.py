@@ -59,14 +59,14 @@ def _given(what: str, cls: type, config: ClassifyConfig, options: Mapping[str, t
     """The arguments of `cls` that the config gives; those that it does not give have their defaults."""
     found, has = {}, arguments(cls)
     for option, names in options.items():
+        if (value := getattr(config, option)) is None:
+            continue
         fitting = [name for name in names if name in has]
-        value = getattr(config, option)
-        if value is not None and not fitting:
+        if not fitting:
             own = [o for o, names in options.items() if any(name in has for name in names)]
             todo = f"Leave it out; against a recipe or a file, write --{option.replace('_', '-')} none."
             raise InputError(message(f"the {what} has no option {option!r}", ", ".join(own) or "no option", todo))
-        if value is not None:
-            found |= dict.fromkeys(fitting, value)
+        found |= dict.fromkeys(fitting, value)
     return found
 
 

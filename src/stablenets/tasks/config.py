@@ -114,7 +114,7 @@ def check(config: ClassifyConfig, where: str = "") -> ClassifyConfig:
     if config.channels is not None and config.blocks is not None and len(config.channels) != len(config.blocks):
         given = f"{where}channels is {_shown(config.channels)} and blocks is {_shown(config.blocks)}"
         raise InputError(message(given, "one number for each stage in both"))
-    if config.low > config.peak:
+    if config.schedule == "one-cycle" and config.low > config.peak:
         given = f"{where}low is {config.low:g} and peak is {config.peak:g}"
         raise InputError(message(given, "low <= peak", "These are the learning rates of the cycle."))
     return config

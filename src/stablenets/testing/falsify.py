@@ -85,9 +85,10 @@ def falsify(
     >>> [str(a) for a in falsify(lambda x: 2 * x, [Lipschitz(1.0)], (3,))]
     ['Lipschitz(bound=1.0) is violated by 1 (relative; rounding: 1e-09)']
     """
-    x, y = pairs(shape, seed=seed, count=count, dtype=dtype)
+    first, second = pairs(shape, seed=seed, count=count, dtype=dtype)
     attempts = []
     for claim in claims:
+        x, y = claim.domain(first), claim.domain(second)
         violation = claim.violation(f, x, y).detach().nan_to_num(nan=math.inf)
         floor = tolerance(f, claim, x, y).detach()
         excess = violation - floor
@@ -96,7 +97,7 @@ def falsify(
         if steps and not best.refuted:
             start = x[excess.topk(min(climbs, len(x))).indices]
             found = refute(f, claim, start, steps=steps, seed=seed)
-            at = found.x[None], found.y[None]
+            at = claim.domain(found.x[None]), claim.domain(found.y[None])
             climbed = Attempt(claim, found.violation, float(tolerance(f, claim, *at).detach()))
             if climbed.violation - climbed.tolerance > best.violation - best.tolerance:
                 best = climbed

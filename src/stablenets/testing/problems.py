@@ -1,4 +1,4 @@
-"""One test problem for every form of field that integrators ask for, autonomous or driven in time. ABC: not registered."""
+"""One test problem for every form of field that integrators ask for, driven in time or not. ABC: not registered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ..fields import (
     EnergyField,
     Field,
     MassActionField,
-    MechanicalField,
     ShearField,
     SplitField,
 )
@@ -65,26 +64,13 @@ class NonlinearPendulum(Problem, SplitField, abc.ABC):
         return torch.cat([self.velocity(p, t), self.force(q, t)], 1)
 
 
-class CoupledSprings(Problem, MechanicalField, abc.ABC):
-    """q'' = force(q, t) in the plane, with masses 1 and 2."""
-
-    state_shape = (4,)
-
-    def velocity(self, p: Tensor, t: float = 0.0) -> Tensor:
-        return p / p.new_tensor([1.0, 2.0])
-
-    def force(self, q: Tensor, t: float = 0.0) -> Tensor:
-        return -self.wave(t, 2) * torch.stack([torch.sin(q[:, 0] + q[:, 1]), q[:, 1] + torch.sin(q[:, 0])], 1)
-
-    def forward(self, x: Tensor, t: float = 0.0) -> Tensor:
-        q, p = x.chunk(2, 1)
-        return torch.cat([self.velocity(p, t), self.force(q, t)], 1)
-
-
 class Top(Problem, EnergyField, ConservativeField, abc.ABC):
     """x' = x cross grad H(x), with a skew matrix that depends on the state (and on time)."""
 
     state_shape = (3,)
+
+    def start(self) -> Tensor:
+        return super().start() / 2
 
     def energy(self, x: Tensor) -> Tensor:
         return (torch.cos(x) + x.square() * x.new_tensor([0.2, 0.5, 0.8])).sum(1)
@@ -146,4 +132,4 @@ class SphericalPendulum(Problem, ConstrainedField, abc.ABC):
         return torch.cat([q, p - (p * q).sum(1, keepdim=True) * q], 1)
 
 
-PROBLEMS: tuple[type[Problem], ...] = (NonlinearPendulum, CoupledSprings, Top, Swirl, Reactions, SphericalPendulum)
+PROBLEMS: tuple[type[Problem], ...] = (NonlinearPendulum, Top, Swirl, Reactions, SphericalPendulum)

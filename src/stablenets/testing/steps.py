@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..core.claims import Claims
@@ -44,7 +43,8 @@ def step_sizes(integrator: Integrator[Any], f: Field) -> list[float]:
     if limit is None or math.isinf(limit):
         lipschitz = claims.get(Lipschitz)
         x, _ = pairs(f.state_shape or (4,), seed=0, count=4)
-        limit = 1 / (lipschitz.bound if lipschitz else max(1.0, float(spectral(jacobian(f, x)).max())))
+        exact = copy.deepcopy(f).double().requires_grad_(False)  # the samples are in float64
+        limit = 1 / (lipschitz.bound if lipschitz else max(1.0, float(spectral(jacobian(exact, x)).max())))
     return [m * limit for m in MULTIPLES]
 
 

@@ -36,7 +36,7 @@ def prove(a: np.ndarray, bound: float) -> bool:
     assert flint is not None
     n, exponent = a.shape[1], math.frexp(bound)[1]
     scaled, unit = np.ldexp(a, -exponent), math.ldexp(bound, -exponent)
-    t = unit * unit * (1 - 8 * n * U)
+    t = unit * unit * (1 - 8 * sum(a.shape) * U)  # long columns: more rounding in the product below
     try:
         lower = np.linalg.cholesky(t * np.eye(n) - scaled.T @ scaled)
     except np.linalg.LinAlgError:

@@ -7,13 +7,10 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from .norms import CHOLESKY, OUT, TALLY, TINY, U, gamma
+from .norms import CHOLESKY, OUT, TALLY, TINY, WORK_LIMIT, U, gamma
 from .strict import Rejected
 
-WORK_LIMIT = 1e12  # floating-point operations, a minute
-RESERVE = (
-    1e-7  # of the squared bound: what rounding may use up; a bound closer to the norm than that is not proved here
-)
+RESERVE = 1e-7  # of the squared bound, for rounding: a bound closer to the norm than that is not proved here
 
 Blocks = dict[tuple[int, int], np.ndarray]
 
@@ -63,9 +60,7 @@ def _factorised(blocks: Blocks, columns: int, height: int, width: int, bound: fl
     reach = {j: max((c for i in at[j] for c in meets[i]), default=j) for j in range(columns)}
     band = max(reach[j] - j for j in range(columns))
     if columns * (band + 2) ** 2 * 4.0 * width * width * max(width, height) > WORK_LIMIT:
-        raise Rejected(
-            f"not covered by the checker: a norm proof for {columns} rows of {width} numbers, {band + 1} deep"
-        )
+        raise Rejected(f"not covered by the checker: a norm proof for {columns} rows of {width} numbers")
     terms = max(len(rows) for rows in at.values()) * height + (band + 1) * width + 16  # 16: sums of taps, subtractions
     t = bound * bound * (1 - RESERVE)
     lower: Blocks = {}

@@ -14,7 +14,7 @@ from .maps import Map, affordable
 from .norms import OUT, U, gamma, prove
 
 EXPLICIT_SIDES = (600, 2400)  # convolutions with matrices no larger than this are proved as explicit matrices
-PADDINGS = {"zero": "constant", "circular": "wrap", "reflect": "reflect"}  # numpy's names
+PADDINGS = ("zero", "circular", "reflect")
 TRIES = 6  # multiplications that tell that a torus cannot prove a bound, before a proof is tried
 
 
@@ -103,12 +103,11 @@ class Conv(Map):
     def proves(self, bound: float) -> bool:
         """Group by group, since the map is block diagonal in them."""
         parts = np.split(self.weight, self.groups)
-        return all(Group(w, self.sides).proves(self._within(bound)) for w in parts)
+        return math.isfinite(bound) and all(Group(w, self.sides).proves(self._within(bound)) for w in parts)
 
     def sums(self) -> tuple[float, float]:
-        rows, columns = zip(
-            *(Group(w, self.sides).sums() for w in np.split(np.abs(self.weight), self.groups)), strict=True
-        )
+        parts = [Group(w, self.sides).sums() for w in np.split(self.weight, self.groups)]
+        rows, columns = zip(*parts, strict=True)
         return max(rows), max(columns)
 
 
@@ -146,7 +145,7 @@ class Group:
         return full.reshape(math.prod(full.shape[:3]), -1)
 
     def sums(self) -> tuple[float, float]:
-        """The largest sums over a row and over a column of the matrix of |weight|."""
+        """The largest sums over a row and over a column of the matrix made of |weight|."""
         (rows1, columns1), (rows2, columns2) = (s.counts() for s in self.sides)
         rows = np.einsum("ocst,si,tk->oik", np.abs(self.weight), rows1, rows2, optimize=True)
         columns = np.einsum("ocst,sj,tl->cjl", np.abs(self.weight), columns1, columns2, optimize=True)

@@ -35,7 +35,7 @@ class Map(abc.ABC):
 
     @abc.abstractmethod
     def sums(self) -> tuple[float, float]:
-        """The largest sums of |A| over a row and over a column."""
+        """The largest sums of |A| over a row and over a column, or more."""
 
     def absolute(self) -> float:
         """An upper bound of || |A| ||_2: sqrt(||A||_1 ||A||_inf)."""
