@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.claims import Claims, Property
-from ..core.properties import Decreases, EnergyForm, Invariant, Preserves, inner, norm, positive
+from ..core.properties import Decreases, EnergyForm, Invariant, Preserves, inner
 from ..fields.base import EnergyField
 from .base import Integrator
 from .solve import solve

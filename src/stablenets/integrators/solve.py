@@ -14,7 +14,6 @@ from ..core.linalg import inverse, times
 from ..core.properties import positive
 
 Map = Callable[[Tensor, Tensor, Any], Tensor]  # (z, x, h) -> like z; the solution is its fixed point
-Noise = Callable[[Tensor, Any], Tensor]  # (x, h) -> (batch,), rounding errors of the map that z and x do not show
 
 PICARD, NEWTON, HALVINGS, STAGES = 40, 30, 12, 8
 SLOW = 1 / 3  # a fixed-point iteration that gains less per round costs more than Newton's method
@@ -42,7 +41,6 @@ def solve(g: Map, start: Tensor, x: Tensor, h: Any, *, name: str, rounding: floa
         x: the states (batch, ...) that the step starts from.
         h: the step size, a number or a 0-dim tensor.
         name: of the integrator, for the error.
-        noise: how large rounding errors inside g are, where they exceed those of its value.
         rounding: how many rounding errors a solution may leave; more where g itself loses digits.
 
     Raises:
@@ -50,7 +48,7 @@ def solve(g: Map, start: Tensor, x: Tensor, h: Any, *, name: str, rounding: floa
     """
     constant = [v.detach() if isinstance(v, Tensor) else v for v in (start, x, h)]
     active = torch._C._are_functorch_transforms_active()  # their tensors do not say whether they need derivatives
-    z, matrix = _Solve.apply(*constant, g, name, noise or _silent, torch.is_grad_enabled() or active, rounding)
+    z, matrix = _Solve.apply(*constant, g, name, torch.is_grad_enabled() or active, rounding)
     residual = z - g(z, x, h)
     if not residual.requires_grad and not active:
         return z
@@ -71,10 +69,6 @@ def jacobians(g: Map, z: Tensor, x: Tensor, h: Any) -> Tensor:
     return jacobian.reshape(len(z), rows, rows)
 
 
-def _silent(x: Tensor, h: Any) -> Tensor:
-    return x.new_zeros(len(x))
-
-
 def _norm(v: Tensor) -> Tensor:
     return v.flatten(1).norm(dim=1)
 
@@ -92,14 +86,14 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(start: Tensor, x: Tensor, h: Any, g: Map, name: str, derivatives: bool, rounding: float) -> Any:
         eps = torch.finfo(start.dtype).eps
-        z, done = _picard(g, start, x, h, noise(x, h), eps)
+        z, done = _picard(g, start, x, h, eps)
         open_ = (~done).nonzero().squeeze(1)
         if len(open_):
-            root = _newton(g, _better(g, start[open_], z[open_], x[open_], h), x[open_], h, noise, eps)
+            root = _newton(g, _better(g, start[open_], z[open_], x[open_], h), x[open_], h, eps)
             z = z.index_copy(0, open_, root.z)
             open_ = open_[~(root.residual <= rounding)]
         if len(open_):
-            root = _continued(g, x[open_], start[open_], h, noise, eps)
+            root = _continued(g, x[open_], start[open_], h, eps)
             z = z.index_copy(0, open_, root.z)
             failed = ~(root.residual <= rounding)
             if bool(failed.any()):
@@ -132,9 +126,9 @@ class _Solve(torch.autograd.Function):
         return tuple(map(torch.stack, zip(*each, strict=True))), (0, 0)
 
 
-def _picard(g: Map, z: Tensor, x: Tensor, h: Any, noise: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _picard(g: Map, z: Tensor, x: Tensor, h: Any, eps: float) -> tuple[Tensor, Tensor]:
     """Iterate g: the result and the samples that it solves. Looking costs as much as iterating: it looks rarely."""
-    size = positive(_norm(x) + _norm(z) + noise / eps)
+    size = positive(_norm(x) + _norm(z))
     worst, rounds, total = math.inf, 2, 0
     while True:
         for _ in range(rounds):
@@ -154,7 +148,7 @@ def _better(g: Map, a: Tensor, b: Tensor, x: Tensor, h: Any) -> Tensor:
     return torch.where(_per_sample(_norm(b - g(b, x, h)) < _norm(a - g(a, x, h)), a), b, a)
 
 
-def _newton(g: Map, z: Tensor, x: Tensor, h: Any, noise: Noise, eps: float) -> Root:
+def _newton(g: Map, z: Tensor, x: Tensor, h: Any, eps: float) -> Root:
     """Newton's method, with halved steps where a full one does not reduce the residual."""
     residual = z - g(z, x, h)
     size = _norm(residual)
@@ -162,7 +156,7 @@ def _newton(g: Map, z: Tensor, x: Tensor, h: Any, noise: Noise, eps: float) -> R
     while True:
         matrix = jacobians(g, z, x, h)
         # what rounding of z and x leaves of the residual
-        floor = eps * (_norm(x) + _norm(z) * (1 + matrix.flatten(1).norm(dim=1))) + noise(x, h)
+        floor = eps * (_norm(x) + _norm(z) * (1 + matrix.flatten(1).norm(dim=1)))
         step = times(inverse(matrix), residual)
         step = torch.where(step.isfinite(), step, residual)  # where the matrix is singular
         polishing = rounds == NEWTON or not bool((open_ & (size > floor)).any())
@@ -184,11 +178,11 @@ def _newton(g: Map, z: Tensor, x: Tensor, h: Any, noise: Noise, eps: float) -> R
     return Root(z, size / floor)
 
 
-def _continued(g: Map, x: Tensor, start: Tensor, h: Any, noise: Noise, eps: float) -> Root:
+def _continued(g: Map, x: Tensor, start: Tensor, h: Any, eps: float) -> Root:
     """Follow the solution of z = s g(z) from z = 0 at s = 0, where the step is short, to s = 1."""
     root = Root(torch.zeros_like(start), start.new_zeros(len(start)))
     for k in range(1, STAGES + 1):
-        root = _newton(lambda z, x, h, s=k / STAGES: s * g(z, x, h), root.z, x, h, noise, eps)
+        root = _newton(lambda z, x, h, s=k / STAGES: s * g(z, x, h), root.z, x, h, eps)
     return root
 
 
