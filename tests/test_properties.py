@@ -184,6 +184,7 @@ CLOSED = {
     Decreases(RADIUS, 0.5): Decreases(RADIUS, 0.25),
     Positive(): Positive(),
     Averaged(0.5): Averaged(math.nextafter(2 / 3, 1)),  # rounded up
+    StaysIn(CIRCLE): StaysIn(CIRCLE),
 }
 
 
