@@ -53,11 +53,12 @@ def layers() -> dict[str, nn.Module]:
     from orthogonium.layers.conv.SLL import SDPBasedLipschitzResBlock
 
     c, k, p = CHANNELS, KERNEL, KERNEL // 2
-    flow = sn.Flow(sn.fields.ConvexGradient(sn.linear.Conv2d(c, c, k, IMAGE)), sn.integrators.Euler(), steps=1)
+    linear, field, euler = sn.linear.Conv2d(c, c, k, IMAGE), sn.fields.ConvexGradient, sn.integrators.Euler()
     return {
         PLAIN: nn.Conv2d(c, c, k, padding=p),
         "two plain nn.Conv2d": nn.Sequential(nn.Conv2d(c, c, k, padding=p), nn.Conv2d(c, c, k, padding=p)),
-        OURS: flow,
+        OURS: sn.Flow(field(linear), euler, steps=1),
+        "SLL step (ours)": sn.Flow(field(sn.linear.AlmostOrthogonal(linear)), euler, steps=1),
         SLL: SDPBasedLipschitzResBlock(cin=c, cout=c, inner_dim_factor=1.0, kernel_size=k),
         SOC: AdaptiveSOCConv2d(c, c, k, padding=3, padding_mode="zeros"),  # its explicit kernel has 7 x 7 taps
         "orthogonium AOC": AdaptiveOrthoConv2d(c, c, k, padding=p, padding_mode="zeros"),

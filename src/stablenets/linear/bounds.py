@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.errors import ClaimError, message
 
 EPS = torch.finfo(torch.float64).eps  # 2^-52, twice the unit roundoff
-GUESS_STEPS, FIRST = 4, 8  # power iterations that guess which matrices of a batch are the largest; how many of them
+GUESS_STEPS, FIRST = 4, 4  # power iterations that guess which matrices of a batch are the largest; how many of them
 
 
 def spectral_norm_bound(matrices: Tensor, entry_error: float = 0.0) -> float:

@@ -95,12 +95,13 @@ def _all_phases(geometry: Geometry, torus: tuple[Circle, ...], *, half: bool) ->
 def _symbols(weight: Tensor, geometry: Geometry, torus: tuple[Circle, ...]) -> Iterator[Tensor]:
     """The symbols (classes, out, aliases * in), some at a time."""
     phases = _all_phases(geometry, torus, half=True).to(weight.device)
+    aliases = phases.shape[1]
+    phases = phases / math.sqrt(aliases)
     out, channels = weight.shape[:2]
     kernel = weight.flatten(2).permute(2, 0, 1).flatten(1)
-    aliases = phases.shape[1]
     for part in phases.split(max(1, CHUNK // (aliases * out * channels))):
         sums = torch.complex(part.real @ kernel, part.imag @ kernel).unflatten(2, (out, channels))
-        yield sums.transpose(1, 2).flatten(2) / math.sqrt(aliases)
+        yield sums.transpose(1, 2).flatten(2)
 
 
 def _best_torus(weight: Tensor, geometry: Geometry) -> tuple[Circle, ...]:
