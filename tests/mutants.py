@@ -1014,6 +1014,100 @@ MUTANTS = [
         "0 * U",
         ("test_isometric_layers.py", "-k", "every_number and perceptron"),
     ),
+    # sizes at the ends of float64
+    Mutant(
+        "underflow forgotten",
+        "certify/rounding.py",
+        "LOST = 2.0**-210",
+        "LOST = 0.0",
+        ("test_certify.py", "-k", "underflows"),
+    ),
+    Mutant(
+        "order of a row's norm forgotten",
+        "certify/certificate.py",
+        "3 * (w.shape[1] + 16) * 2.0**-53 if isinstance(head, NormalisedHead) else 1e-300",
+        "1e-300",
+        ("test_verify.py", "-k", "nearly_equal_rows"),
+    ),
+    Mutant(
+        "subnormal product rounded to nearest",
+        FOURIER,
+        "math.nextafter(bound * math.sqrt(copies) * (1 + 8 * EPS) * scale, math.inf)",
+        "bound * math.sqrt(copies) * (1 + 8 * EPS) * scale",
+        ("test_linear.py", "-k", "smallest_numbers"),
+    ),
+    # studies
+    Mutant(
+        "study: one error too many is proved",
+        "studies/depth.py",
+        "** hidden - 1) // 2",
+        "** hidden - 1) // 2 + 1",
+        ("test_dynamics_studies.py", "-k", "bound_of_shallow"),
+    ),
+    Mutant(
+        "study: Jacobians in the wrong order",
+        "studies/vanishing_gradients.py",
+        "ones[i] @ product",
+        "product @ ones[i]",
+        ("test_dynamics_studies.py", "-k", "every_jacobian"),
+    ),
+    Mutant(
+        "study: energy of Heun's method",
+        "studies/oscillator.py",
+        "h**4 / 4",
+        "h**4 / 8",
+        ("test_dynamics_studies.py", "-k", "is_the_formula"),
+    ),
+    Mutant(
+        "study: shrinking norms are no drift",
+        "studies/_held_out.py",
+        "(norms / norms[0] - 1).abs().max()",
+        "(norms / norms[0] - 1).max()",
+        ("test_dynamics_studies.py", "-k", "roll_out_stops"),
+    ),
+    Mutant(
+        "study: finished parts are done again",
+        "studies/_folder.py",
+        "if not path.is_file():",
+        "if True:",
+        ("test_dynamics_studies.py", "-k", "keeps_what_is_finished and equilibria"),
+    ),
+    # gradients, table, projection
+    Mutant(
+        "inverse step at the wrong time",
+        SPLIT,
+        "f.velocity(p, t + kicked * h), -a * h",
+        "f.velocity(p, t), -a * h",
+        ("test_gradients.py", "-k", "undoes_a_step"),
+    ),
+    Mutant(
+        "wrong states are not compared",
+        "gradients/reversible.py",
+        "if not bool((error <= tolerance).all()):",
+        "if False:",
+        ("test_gradients.py", "-k", "dropout"),
+    ),
+    Mutant(
+        "a field that occurs twice counts once",
+        "gradients/reversible.py",
+        "slope if totals[j] is None else totals[j] + slope",
+        "slope",
+        ("test_gradients.py", "-k", "gradients_of_a_flow and SymplecticEuler"),
+    ),
+    Mutant(
+        "projection accepts what misses the invariants",
+        "integrators/projection.py",
+        "            missed=missed,\n",
+        "",
+        ("test_implicit.py", "-k", "projected"),
+    ),
+    Mutant(
+        "a limited claim is called exact",
+        "testing/table.py",
+        "if all(kept):",
+        "if any(kept):",
+        ("test_table.py", "-k", "known_from_theory"),
+    ),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from stablenets.certify.certificate import certify
 from stablenets.core.errors import ClaimError, InputError
 from stablenets.fields import ConvexGradient, FreeField, LeakyReLU, ReLU, SeparableHamiltonian, Softplus, Tanh
 from stablenets.integrators import RK4, SSPRK3, Euler, Heun, Midpoint, StormerVerlet
-from stablenets.layers import Chain, Flow, Lift, Normalise, NormalisedHead
+from stablenets.layers import Affine, Chain, Flow, Lift, Normalise, NormalisedHead, save
 from stablenets.linear import Conv2d, Dense
 from stablenets.networks import NonExpansiveNet
 
@@ -441,3 +442,83 @@ def test_the_users_input_is_left_alone():
     net = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(4, 2)).eval()
     x = torch.full((1, 4), -60.0, dtype=torch.float64)
     assert certify(net).radius(x).item() == 0 and (x == -60).all()
+
+
+# --- sizes that overflow, underflow, or mean something else ---------------------------------------------------------
+
+
+def scaled(layer: nn.Module, size: float) -> nn.Module:
+    layer = layer.double()
+    for p in layer.parameters():
+        p.data *= size
+    return layer
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: Flow(scaled(ConvexGradient(Dense(4, 4)), 1e3), Euler(), h=1e3, steps=1000),
+        lambda: Flow(scaled(ConvexGradient(Dense(4, 4)), 1e80), Euler(), h=1.0, steps=3),
+        lambda: nn.Sequential(scaled(nn.Linear(4, 4), 1e300), scaled(nn.Linear(4, 4), 1e300)),
+        lambda: Normalise((0.0,) * 4, (1e-309,) * 4),
+    ],
+)
+def test_bounds_that_overflow_are_refused(body):
+    with pytest.raises(ClaimError, match="the bounds overflow at"):
+        certify(nn.Sequential(body(), nn.Linear(4, 3)).eval(), input_shape=(4,))
+
+
+def test_constants_that_overflow_are_refused():
+    head = nn.Linear(2, 2).double()
+    head.weight.data = 5e153 * torch.tensor([[1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
+    with pytest.raises(ClaimError, match="overflow when they are squared"):
+        certify(nn.Sequential(head).eval())
+
+
+def test_what_underflows_is_not_taken_for_exact():
+    """x -> x, by way of 1e-400 x: evaluated in float64, every state is 0."""
+    layers = [scaled(nn.Linear(2, 2, bias=False), size) for size in (1e-200, 1e-200, 1e200, 1e200)]
+    for layer in layers:
+        layer.weight.data = layer.weight.data.abs().max() * torch.eye(2, dtype=torch.float64)
+    net = nn.Sequential(*layers, nn.Linear(2, 2).double()).eval()
+    assert not net[:4](torch.ones(1, 2).double()).any(), "the exact state is far from zero"
+    with pytest.raises(ClaimError, match="overflow"):
+        certify(net)
+    assert certify(nn.Sequential(layers[0], nn.Linear(2, 2).double()).eval()).layers[0].rounding > 1e-100
+
+
+def test_rows_of_images_are_not_taken_for_samples():
+    """The bias of a layer that acts on every row of an image would count once, and every row would get scores."""
+    net, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3)).eval(), torch.rand(3, 3, 4)
+    with pytest.raises(ClaimError, match="rows of images"):
+        certify(net, input_shape=(3, 4))
+    with pytest.raises(InputError, match=r"\(3, 4\).*\(4,\)"):
+        certify(net).radius(x)
+    for first in (Lift(4, 4), nn.ReLU()):
+        with pytest.raises(ClaimError, match="rows of images"):
+            certify(nn.Sequential(first, *net).eval())
+        assert certify(nn.Sequential(first, nn.Flatten(), *net).eval()).radius(x[0]).shape == (3,)
+    for layer in (Affine(Dense(4, 4)), NormalisedHead(4, 3)):
+        with pytest.raises(InputError, match=r"\(3, 3, 4\)"):
+            layer(x)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_inputs_that_are_none(dtype):
+    cert = certify(nn.Sequential(nn.Linear(4, 3)).eval(), dtype=dtype, input_shape=(4,))
+    assert cert.radius(torch.zeros(0, 4)).shape == (0,)
+    for wrong in (torch.zeros(4), torch.zeros(2, 4, dtype=torch.complex64)):
+        with pytest.raises(InputError, match="real inputs of shape"):
+            cert.radius(wrong)
+
+
+@pytest.mark.parametrize("mean", [math.nan, math.inf])
+def test_a_mean_that_is_no_number_is_refused(mean):
+    with pytest.raises(InputError, match="all finite"):
+        Normalise((mean,), (1.0,))
+
+
+def test_names_in_a_sequential_cannot_be_saved(tmp_path):
+    """They would be lost: the file could not be read back."""
+    with pytest.raises(InputError, match="the names head"):
+        save(nn.Sequential(OrderedDict(head=nn.Linear(4, 3))), tmp_path / "x.safetensors")

@@ -31,6 +31,7 @@ from stablenets.core.properties import (
 from stablenets.fields import ConvexGradient, FreeField, ReLU
 from stablenets.fields.invariants import SQUARED_NORM
 from stablenets.integrators import (
+    RK4,
     AverageVectorField,
     DiscreteGradient,
     Euler,
@@ -38,6 +39,7 @@ from stablenets.integrators import (
     ImplicitEuler,
     ImplicitMidpoint,
     Integrator,
+    Projection,
 )
 from stablenets.integrators.solve import solve
 from stablenets.linear import Dense
@@ -317,3 +319,22 @@ def test_the_discrete_gradient_at_rest():
         y = DiscreteGradient().step(f, x, 0.3)
         assert bool(torch.isfinite(jacobian(one_step(DiscreteGradient(), f, 0.3), x)).all())
         assert float((f.energy(y) - f.energy(x)).abs()) <= 4 * EPS * float(f.energy(x)) + 1e-30
+
+
+# --- projection ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size, h", [(1.0, 0.3), (3.0, 3.0), (10.0, 30.0)])
+def test_a_projected_step_keeps_the_invariants_or_is_an_error(size: float, h: float):
+    """Also where the explicit step blows up, to 1e14: its gradients are no measure of what the solution may miss."""
+    f, returned = HenonHeiles(), 0
+    generator = torch.Generator().manual_seed(0)
+    energy = Preserves(Invariant("energy", f.energy))
+    for x in size * torch.randn(12, 1, 4, generator=generator, dtype=torch.float64):
+        try:
+            y = Projection(RK4()).step(f, x, h)
+        except ConvergenceError:
+            continue
+        returned += 1
+        assert float(energy.violation(lambda _, y=y: y, x, x)) <= 40 * EPS
+    assert returned or h > 1

@@ -305,6 +305,7 @@ def test_a_constant_above_one_multiplies_into_the_network_and_its_errors(tmp_pat
         ({"linear": "SkewConv2d"}, "linear"),
         ({"steps": 1}, "h, steps are"),
         ({"step_limit": 9.0}, "step limit"),
+        ({"step_limit": None}, "the method has one"),
         ({"deviation": 0.0}, "deviation"),
         ({"deviation": math.nan}, "NaN"),
         ({"activation": "ReLU"}, "unknown key"),

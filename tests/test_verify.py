@@ -27,10 +27,10 @@ from stablenets.certify.checker.flows import frozen
 from stablenets.certify.checker.linear_maps import MapSpec
 from stablenets.certify.checker.model_file import ModelFile, read_model
 from stablenets.certify.checker.proofs import prove_layer
-from stablenets.certify.verify import verify
+from stablenets.certify.verify import Verdict, verify
 from stablenets.fields import ConvexGradient, FreeField, LeakyReLU, ReLU, SeparableHamiltonian, Softplus, Tanh
 from stablenets.integrators import RK4, SSPRK3, Euler, Heun, Integrator, Midpoint, StormerVerlet
-from stablenets.layers import Chain, Flow, Lift, NormalisedHead, weights_hash
+from stablenets.layers import Affine, Chain, Flow, Lift, Normalise, NormalisedHead, weights_hash
 from stablenets.linear import Conv2d, Dense
 from stablenets.networks import NonExpansiveNet, ResNet
 
@@ -191,6 +191,46 @@ def test_zero_weights(tmp_path):
         p.data.zero_()
     files = Files(tmp_path).write(net.eval())
     assert verify(files.model, files.certificate).ok
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("padding", ["circular", "reflect"])
+def test_zero_convolutions_have_norm_zero_and_a_huge_step(tmp_path, padding, dtype):
+    linear = Conv2d(8, 8, 3, 12, padding)  # too large to be bounded as an explicit matrix
+    linear.weight.data.zero_()
+    assert linear.norm_bound() == 0
+    flow = Flow(ConvexGradient(linear), Euler(), steps=1)
+    verdict = checked(nn.Sequential(flow, Affine(linear), nn.Flatten(), NormalisedHead(1152, 3)), tmp_path, dtype)
+    assert verdict.ok, verdict.reason
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.02])
+def test_nearly_equal_rows_of_a_head(tmp_path, apart):
+    """Summed in another order, the norm of a row of 3000 entries changes by more than 1e-12 of their distance."""
+    head = NormalisedHead(3000, 3)
+    head.weight.data[1] = head.weight[0] + apart / 3000**0.5 * torch.randn(3000)
+    verdict = checked(nn.Sequential(head), tmp_path, "float64")
+    assert verdict.ok, verdict.reason
+
+
+def test_a_shape_that_only_the_certificate_knows(tmp_path):
+    net = nn.Sequential(Normalise((0.3,), (0.5,)), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 3))
+    assert checked(net, tmp_path, "float64", (1, 4, 5)).ok
+    files = Files(tmp_path)
+    files.edit(lambda c: c["input"].update(shape=[1, 40, 50]))
+    assert "does not fit" in files.reason()
+    files.edit(lambda c: c["input"].update(shape=[]))
+    assert "shape is empty" in files.reason()
+    files.edit(lambda c: c["input"].update(shape=None))
+    assert "does not determine the image size" in files.reason()
+
+
+def checked(net: nn.Module, folder: Path, dtype: str, shape: tuple[int, ...] | None = None) -> Verdict:
+    files = Files(folder)
+    sn.save(net.train().eval(), files.model)
+    shape = shape or next(net.children()).input_shape  # type: ignore[assignment]
+    sn.certify(net, dtype=dtype, input_shape=shape).save(files.certificate)
+    return verify(files.model, files.certificate)
 
 
 def test_the_verdict_says_for_which_inputs(original):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from . import data as data
     from . import export as export
     from . import fields as fields
+    from . import gradients as gradients
     from . import integrators as integrators
     from . import layers as layers
     from . import linear as linear
@@ -32,7 +33,19 @@ if TYPE_CHECKING:
     from .layers import load as load
     from .layers import save as save
 
-_FOLDERS = ("attack", "data", "export", "fields", "integrators", "layers", "linear", "networks", "systems", "train")
+_FOLDERS = (
+    "attack",
+    "data",
+    "export",
+    "fields",
+    "gradients",
+    "integrators",
+    "layers",
+    "linear",
+    "networks",
+    "systems",
+    "train",
+)
 _HOMES = {
     "Certificate": "certify",
     "certify": "certify",

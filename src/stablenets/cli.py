@@ -16,7 +16,7 @@ import cyclopts.config
 from cyclopts import App, ArgumentCollection, CoercionError, Parameter
 
 from . import __version__
-from .tasks.options import ClassifyConfig
+from .tasks.options import KINDS, ClassifyConfig, SimulateConfig
 
 Show = Literal["bars", "json", "none"]
 USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
@@ -38,13 +38,15 @@ def from_toml(app: App, commands: tuple[str, ...], arguments: ArgumentCollection
     """Take the options that the command line does not give from the file of --config, then from that of --recipe."""
     for option in ("--config", "--recipe"):
         for argument in arguments:
-            if argument.name == option and argument.tokens and commands[-1:] == ("classify",):
+            if argument.name == option and argument.tokens and commands and commands[-1] in KINDS:
                 from .tasks.config import read_table
                 from .tasks.recipes import find
 
                 given = argument.tokens[0].value
                 path = find(given) if option == "--recipe" else Path(given)
-                values = {name.replace("_", "-"): value for name, value in read_table(path).items()}
+                values = {
+                    name.replace("_", "-"): value for name, value in read_table(path, KINDS[commands[-1]]).items()
+                }
                 cyclopts.config.Dict(values, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
 
 
@@ -159,6 +161,73 @@ def classify(
             task.resume(run, show)
             page = write_report([run.path], run.file("report.html"))
     conclude([run.path], page, progress)
+
+
+@app.command
+def simulate(
+    *,
+    config: Path | None = None,
+    resume: Path | None = None,
+    model: Path | None = None,
+    start: tuple[float, ...] = (),
+    until: float | None = None,
+    points: int = 201,
+    progress: Show = "bars",
+    options: Annotated[SimulateConfig | None, Parameter(name="*")] = None,
+) -> None:
+    """Learn the dynamics behind trajectories, with a structure of your choice, and predict; or roll out a model.
+
+    For example:
+
+        stablenets simulate --data pendulum.csv --structure separable-hamiltonian
+        stablenets simulate --data epidemic.npz --structure positive-mass --noisy
+        stablenets simulate --resume runs/pendulum-free
+        stablenets simulate --model runs/pendulum-free --start 1 0 --until 20 --out rollout.csv
+        stablenets simulate --model runs/pendulum-free --data new.csv --out predicted.csv
+
+    Data are states at growing times, regular or not. A .csv file has a header, with a column t (or time), perhaps a
+    column trajectory that says which rows belong together, and a column for each entry of the state. An .npz file has
+    arrays t and x: t (n,) and x (n, d), perhaps trajectory (n,); or t (n,) or (m, n) and x (m, n, d). Positions come
+    before momenta, in the same order. Entries should be of similar size.
+
+    Args:
+        config: TOML file with any of the options below (names with underscores). The command line wins over it.
+        resume: Run folder to go on with; its options are those of its config.toml.
+        model: Run folder of a learned model to roll out: from the first state of each trajectory of --data, or from
+            --start.
+        start: Initial state, a number for each entry, at time 0.
+        until: Last time.
+        points: How many times from 0 to --until.
+        progress: How to show progress.
+    """
+    from .console import say, shown
+    from .core.errors import InputError, message
+    from .report.simulate import build_simulation, draw_simulation, sentence
+    from .tasks import simulate as task
+    from .tasks.run_folder import Run
+
+    if model is not None:
+        with shown(progress) as show:
+            done = task.roll_out(Run.open(model), options or SimulateConfig(), start, until, points, show)
+        return None if progress == "json" else say(done)
+    if start or until is not None:
+        raise InputError(message("--start or --until without --model", "--model RUN, a run that has learned"))
+    if resume is not None and (options is not None or config is not None):
+        raise InputError(message("--resume beside other options", "--resume RUN alone", "A run keeps its options."))
+    with shown(progress) as show:
+        run = task.create(options or SimulateConfig()) if resume is None else Run.open(resume)
+        with resumable(f"stablenets simulate --resume {shlex.quote(str(run.path))}"):
+            task.resume(run, show)
+    draw_simulation(run.path, run.file("predictions.svg"))
+    page = build_simulation(run.path, run.file("report.html"))
+    if progress != "json":
+        result = task.results(run)
+        say(sentence(result))
+        for row in result["kept"]:
+            drift = "infinite" if row["drift"] is None else f"{row['drift']:.1e}"
+            say(f"  {row['name']}: drift {drift}{', proved to be rounding alone' if row['proved'] else ''}")
+        say(f"Roll it out: stablenets simulate --model {shlex.quote(str(run.path))} --start ... --until ...")
+        say(f"The report: {page}")
 
 
 @app.command
@@ -367,6 +436,47 @@ def study(
         say("".join(table.read_text(encoding="utf-8") for table in sorted(folder.glob("*.md"))) + f"In {folder}")
 
 
+@app.command
+def table(
+    *,
+    field: tuple[str, ...] = (),
+    integrator: tuple[str, ...] = (),
+    property: tuple[str, ...] = (),
+    format: Literal["text", "markdown", "json"] = "text",
+) -> None:
+    """Say which step keeps which property of which field: exactly, up to a computed step size, to an order, or not.
+
+    What is proved is read from the components; for the rest violations are searched, which takes a minute for all.
+
+    For example:
+
+        stablenets table --field Pendulum
+        stablenets table --property energy symplectic --integrator RK4 StormerVerlet
+        stablenets table --format markdown > docs/table.md
+
+    Args:
+        field: Names of fields or systems (stablenets list). By default all.
+        integrator: Names of integrators.
+        property: Names of properties, such as energy, mass or non-expansive.
+        format: Lines of text, a page, or JSON.
+    """
+    from .core.component import by_name
+    from .core.errors import unknown_name
+    from .fields import Field
+    from .integrators import Integrator
+    from .testing import show_table
+    from .testing.table import cells, properties
+
+    fields = [by_name("field", Field.registry, name).__name__ for name in field]
+    methods = [by_name("integrator", Integrator.registry, name).__name__ for name in integrator]
+    known = properties() if property else []
+    for name in property:
+        if name not in known:
+            raise unknown_name("property", name, known)
+    write = {"text": show_table.text, "markdown": show_table.markdown, "json": show_table.as_json}[format]
+    sys.stdout.write(write(list(cells(fields, methods, property))).rstrip() + "\n")
+
+
 @app.command(name="list")
 def list_() -> None:
     """List data sets, networks, losses, studies and all other components, with one line each.
@@ -407,7 +517,10 @@ def check(file: Path, /) -> int:
 def write_report(runs: list[Path], out: Path) -> Path:
     """Build the page and return its path."""
     from .report import build
+    from .report.simulate import build_simulation
 
+    if len(runs) == 1 and (runs[0] / "predictions.npz").is_file():
+        return build_simulation(runs[0], out)
     return build(runs, out)
 
 

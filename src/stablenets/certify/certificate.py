@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .._version import __version__
 from ..core.errors import ClaimError, InputError, message
-from ..layers import Normalise, NormalisedHead, TruncatedHead, leaves, weights_hash
+from ..layers import Affine, Flow, Normalise, NormalisedHead, TruncatedHead, leaves, weights_hash
 from .arithmetic import plain_float32, refuse_autocast
 from .layer import LayerCertificate, certify_layer
 from .radii import before_rounding, check, float32_radii, float64_radii, within
@@ -65,16 +65,17 @@ class Certificate:
         """Scores (batch, classes) evaluated on the CPU in `dtype`, the arithmetic that the certificate speaks of.
 
         Raises:
-            InputError: for inputs of another shape than the network's: its norms hold for that shape only.
+            InputError: for inputs of another shape than the network's: its norms hold for that shape only; for complex
+                ones.
             ClaimError: where the arithmetic is not what the certificate speaks of, see `plain_float32`.
         """
         refuse_autocast()
-        if self.input_shape is not None and tuple(x.shape[1:]) != self.input_shape:
-            raise InputError(
-                message(
-                    f"inputs of shape {tuple(x.shape[1:])}", f"inputs of shape {self.input_shape}, with a batch first"
-                )
-            )
+        shape, first = self.input_shape, next(iter(leaves(self._exact)))[1]
+        if shape is None and isinstance(first, nn.Linear):  # which would act on every row of an image
+            shape = (first.in_features,)
+        if x.dim() < 2 or x.is_complex() or shape not in (None, tuple(x.shape[1:])):
+            given = f"{x.dtype} inputs of shape {tuple(x.shape[1:])}"
+            raise InputError(message(given, f"real inputs of shape {shape or '(features,)'}, with a batch first"))
         if self.growth is None:
             return torch.cat([self._net(part.cpu().double().clone()) for part in x.split(500)])
         with plain_float32():
@@ -91,6 +92,8 @@ class Certificate:
             InputError, ClaimError: see `logits`.
         """
         evaluated, x = self.logits(x), x.cpu().double()
+        if not len(x):
+            return x.new_zeros(0)
         constants = torch.tensor(self.constants, dtype=torch.float64)
         if self.growth is None:
             radius = float64_radii(evaluated, constants, self.lipschitz, self.rounding)
@@ -193,8 +196,8 @@ def certify(
 
     Raises:
         ClaimError: in training mode, under autocast, for weights that are not finite or of less than float32
-            precision, for a layer about which too little is known (it is named), for a step that no bound allows; in
-            float32 for an arithmetic with less precision (see `plain_float32`).
+            precision, for a layer about which too little is known (it is named), for a step that no bound allows, for
+            bounds that overflow; in float32 for an arithmetic with less precision (see `plain_float32`).
 
     >>> from stablenets.networks import NonExpansiveNet
     >>> net = next(NonExpansiveNet.examples()).eval()
@@ -230,22 +233,33 @@ def certify(
     if shape is None and dtype == "float32":
         raise ClaimError(message("a float32 certificate for inputs of unknown size", "certify(net, input_shape=...)"))
     norm_limit = 2 * math.sqrt(math.prod(shape)) if shape else 100.0
+    flat = isinstance(modules[0], nn.Linear) if shape is None else len(shape) == 1
     x, total, scaling, done = Extent(norm_limit, 0.0), 1.0, 1.0, []
     state = torch.zeros(1, *shape, dtype=torch.float64) if shape else None
     for name, layer in layers:
+        if isinstance(layer, nn.Linear) and not flat:
+            todo = "Put nn.Flatten() before it, or say of what shape the inputs are: certify(net, input_shape=...)."
+            raise ClaimError(message(f"{name} (Linear) might act on the rows of images", "features", todo))
         certificate, x = certify_layer(name, layer, x, 1 if state is None else math.prod(state.shape[2:]))
         with torch.no_grad():
             state = None if state is None else layer(state)  # only its shape matters
+        flat = _flat(layer, flat) if state is None else state.dim() == 2
         done.append(certificate)
         total = total if layer is head else math.nextafter(total * certificate.lipschitz, math.inf)
         if isinstance(layer, Normalise):
             scaling = math.nextafter(scaling * certificate.lipschitz, math.inf)
+        if not all(map(math.isfinite, (certificate.lipschitz, x.norm, x.error, total))):
+            given = f"the bounds overflow at {name} ({certificate.kind})"
+            raise ClaimError(message(given, "smaller weights, or a smaller scaling of the inputs"))
+    constants = _pairwise(head)
+    if not all(map(math.isfinite, (c for row in constants for c in row))):
+        raise ClaimError(message(f"the weights of {head_name} overflow when they are squared", "smaller ones"))
     return Certificate(
         network=type(net).__name__,
         weights_sha256=weights_hash(net),
         dtype=dtype,
         lipschitz=1.0 if all(c.lipschitz == 1.0 for c in done[:-1]) else total,
-        constants=_pairwise(head),
+        constants=constants,
         rounding=x.error,
         norm_limit=norm_limit,
         scaling=scaling,
@@ -259,12 +273,26 @@ def certify(
 
 
 def _pairwise(head: NormalisedHead | TruncatedHead | nn.Linear) -> tuple[tuple[float, ...], ...]:
-    """Upper bounds of ||w_i - w_j||; a pair of equal rows gets the smallest positive number, not 0."""
+    """Upper bounds of ||w_i - w_j||, not 0 for equal rows.
+
+    The norm of a normalised row is off by n / 2 + 4 roundings, differently for every order of its sum, here and where
+    the number is verified: nearly equal rows may be further apart than it seems.
+    """
     with torch.no_grad():
         w = head.weight if isinstance(head, nn.Linear) else head.effective_weight()
         w = w.double()  # sqrt(2) rounded to float32 would be too small
-        distances = (w[:, None] - w[None]).norm(dim=2) * UP + 1e-300
+        spare = 3 * (w.shape[1] + 16) * 2.0**-53 if isinstance(head, NormalisedHead) else 1e-300
+        distances = (w[:, None] - w[None]).norm(dim=2) * UP + spare
     return tuple(tuple(row) for row in distances.tolist())
+
+
+def _flat(layer: nn.Module, before: bool) -> bool:
+    """Whether states are known to be (batch, features) after a layer, for inputs of any shape."""
+    if isinstance(layer, Flow):
+        return len(layer.input_shape or ()) == 1
+    if isinstance(layer, Affine):
+        return len(layer.linear.output_shape) == 1
+    return before or isinstance(layer, (nn.Flatten, nn.Linear, NormalisedHead, TruncatedHead))
 
 
 def _versions() -> dict[str, str]:

@@ -69,13 +69,14 @@ class SkewFlowCertificate(FlowCertificate):
 
 
 def certify_layer(name: str, layer: nn.Module, x: Extent, pixels: int) -> tuple[LayerCertificate, Extent]:
-    """The certificate of one layer, and the bounds on the state after it."""
+    """The certificate of one layer, and the bounds on the state after it; `pixels` is H * W of an image input."""
     if isinstance(layer, Flow):
         return _certify_flow(name, layer, x)
     kind, constant = type(layer).__name__, layer_claims(layer).get(Lipschitz)
     if constant is None:
         raise ClaimError(message(f"no Lipschitz constant follows for {name} ({kind})", "a layer that claims one"))
     after = extent(layer, constant.bound, x, pixels)
+    after = x if after is x else after.lost(x)  # the same object: nothing is computed
     theorem, how = THEOREMS.get(kind, ""), method(layer)
     return LayerCertificate(name, kind, theorem, how, constant.bound, after.error, after.norm), after
 
@@ -115,13 +116,13 @@ def _certify_flow(name: str, flow: Flow, x: Extent) -> tuple[FlowCertificate, Ex
     if one is None:
         raise ClaimError(message(f"no Lipschitz constant follows for {name}", "an integrator that has a theorem"))
     inside, skew = one.bound <= 1, isinstance(field, SkewLinear)
-    after = skew_extent(flow, bound, one.bound, x) if skew else flow_extent(flow, bound, one.bound, x)
+    after = (skew_extent if skew else flow_extent)(flow, bound, one.bound, x).lost(x)
     common: dict[str, Any] = {
         "name": name,
         "kind": "Flow",
         "theorem": method.theorem if skew or inside else "Lipschitz bound of a step beyond the limit",
         "method": "norm bound in float64" + ("; h is within its limit" if inside else "; one step, compounded"),
-        "lipschitz": 1.0 if inside else one.bound**flow.step_count * UP,
+        "lipschitz": 1.0 if inside else _power(one.bound, flow.step_count) * UP,
         "rounding": after.error,
         "output_norm": after.norm,
         "field": type(field).__name__,
@@ -137,6 +138,13 @@ def _certify_flow(name: str, flow: Flow, x: Extent) -> tuple[FlowCertificate, Ex
         terms = method.terms if isinstance(method, Exponential) else None
         return SkewFlowCertificate(**common, terms=terms, deviation=_deviation(step)), after
     return GradientFlowCertificate(**common, activation=type(field.activation).__name__), after
+
+
+def _power(constant: float, n: int) -> float:
+    try:
+        return constant**n
+    except OverflowError:
+        return math.inf
 
 
 def _deviation(step: Claims) -> float:

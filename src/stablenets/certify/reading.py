@@ -11,6 +11,7 @@ from ..core.errors import InputError, message
 
 SCHEMA = "stablenets/certificate/2"
 DTYPES = ("float64", "float32")
+LARGEST = 2**28  # numbers in one input
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -30,7 +31,8 @@ def read(path: Path) -> dict[str, Any]:
         given = f"{path} has the schema {content['schema']!r:.60}"
         raise InputError(message(given, repr(SCHEMA), "It is of another version: certify the network again."))
     shape = content["input"].get("shape") if isinstance(content.get("input"), dict) else ()
-    if not (shape is None or (isinstance(shape, list) and shape and all(type(n) is int and n > 0 for n in shape))):
+    sizes = isinstance(shape, list) and shape and all(type(n) is int and n > 0 for n in shape)
+    if not (shape is None or (sizes and math.prod(shape) < LARGEST)):
         raise _unreadable(path, "it has no input shape")
     for name, good in (
         ("weights_sha256", isinstance(content.get("weights_sha256"), str)),

@@ -20,6 +20,7 @@ from ..layers import Abs, Affine, Flow, GroupSort, Householder, Lift, Normalise,
 from ..linear import LinearMap
 
 U = 2.0**-53  # unit roundoff of float64
+LOST = 2.0**-210  # times 1 plus sizes: far more than sums of products lose below the normal numbers
 UP = 1 + 1e-9  # these are error bounds of size 1e-12: a generous outward rounding of them costs nothing
 
 
@@ -33,6 +34,10 @@ class Extent:
     @property
     def computed(self) -> float:
         return self.norm + self.error
+
+    def lost(self, before: Extent) -> Extent:
+        """The same, with what a layer, and the bound of its norm, lose to underflow."""
+        return Extent(self.norm + LOST, self.error + LOST * (1 + before.computed))
 
 
 def gamma(m: int) -> float:
@@ -64,11 +69,11 @@ def field_error(f: ConvexGradient, bound: float) -> Callable[[float], tuple[floa
     at_zero = float(f.activation(torch.zeros(1, dtype=torch.float64)).abs()) * math.sqrt(outputs)
 
     def at(radius: float) -> tuple[float, float]:
-        dz = gamma(m + 1) * (absolute * radius + beta)
+        dz = gamma(m + 1) * (absolute * radius + beta) + LOST * (1 + radius)
         z = bound * radius + beta + dz
         ds = slope * dz + c * U * (slope * z + at_zero)
         s = slope * z + at_zero + ds
-        error = bound * ds + gamma(m_adjoint) * absolute * s
+        error = bound * ds + gamma(m_adjoint) * absolute * s + LOST * (1 + s)
         return error, bound * s + error
 
     return at

@@ -20,7 +20,7 @@ from .running_map import EvaluatedMap
 
 # roundings of an activation relative to its value; LeakyReLU also rounds its slope
 ROUNDINGS: dict[type[Activation], int] = {ReLU: 0, LeakyReLU: 2, Tanh: 8, Softplus: 8}
-STEPS = (1e-30, 1e30)  # step sizes in this range are normal numbers in float32, also times the weights of a method
+STEPS = (1e-30, 1e32)  # step sizes in this range are normal numbers in float32, also times the weights of a method
 
 
 @dataclass(frozen=True)

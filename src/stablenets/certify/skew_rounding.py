@@ -29,7 +29,8 @@ def skew_extent(flow: Flow, bound: float, lipschitz_step: float, x: Extent) -> E
             message(f"no rounding analysis for {type(method).__name__} on SkewLinear", "Cayley or Exponential")
         )
     for _ in range(flow.step_count):
-        x = Extent(lipschitz_step * x.norm * UP, (lipschitz_step * x.error + relative * x.computed) * UP)
+        after = Extent(lipschitz_step * x.norm * UP, (lipschitz_step * x.error + relative * x.computed) * UP)
+        x = after.lost(x)
     return x
 
 

@@ -20,7 +20,7 @@ from .checker.model_file import ModelFile, read_model
 from .checker.norms import TALLY
 from .checker.proofs import prove_head, prove_layer
 from .checker.running import prove_growth
-from .checker.shapes import Shape, size, states
+from .checker.shapes import states
 from .checker.strict import Rejected, entries, items, kind, natural, number, open_file, parse, text
 
 SCHEMA = "stablenets/certificate/2"
@@ -113,12 +113,11 @@ def _verify(model_path: str | os.PathLike[str], certificate: dict[str, Any], tal
     if model.sha256() != certificate["weights_sha256"]:
         raise Rejected("the certificate is for other weights: its sha256 is not that of the model")
     network = layers(model.config)
-    shapes = states(network)
+    shapes = states(network, _input_shape(certificate["input"]))
     _same_tensors(model, network)
     if certificate["network"] != kind(model.config, "the network").removeprefix("torch."):
         raise Rejected(f"the certificate is for a {certificate['network']}")
     _same_layers(certificate["layers"], network)
-    _same_input(certificate["input"], shapes[0])
 
     limit = number(certificate["input"]["norm_limit"], "norm_limit", positive=True)
     bound, product, scaling = (limit, 0.0), Fraction(1), Fraction(1)
@@ -146,13 +145,14 @@ def _verify(model_path: str | os.PathLike[str], certificate: dict[str, Any], tal
     )
 
 
-def _same_input(given: dict[str, Any], shape: Shape) -> None:
-    """The certificate speaks of inputs that the network takes."""
+def _input_shape(given: dict[str, Any]) -> tuple[int, ...] | None:
+    """The shape of the inputs that the certificate speaks of; None: whatever the network takes."""
     if given["shape"] is None:
-        return
-    claimed = tuple(natural(n, "the input shape") for n in items(given["shape"], "the input shape"))
-    if shape is not None and (claimed != shape if isinstance(shape, tuple) else size(claimed) != shape):
-        raise Rejected(f"the certificate is for inputs of shape {list(claimed)}, the network takes {shape}")
+        return None
+    shape = tuple(natural(n, "the input shape") for n in items(given["shape"], "the input shape"))
+    if not shape:
+        raise Rejected("the input shape is empty")
+    return shape
 
 
 def _same_tensors(model: ModelFile, network: list[Layer]) -> None:

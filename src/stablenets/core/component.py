@@ -26,6 +26,7 @@ class Component(nn.Module, abc.ABC):
     """
 
     registry: ClassVar[dict[str, type]] = {}
+    optional: ClassVar[tuple[str, ...]] = ()  # arguments that `config` leaves out where they are None
 
     def __init_subclass__(cls, *, root: bool = False) -> None:
         super().__init_subclass__()
@@ -120,7 +121,9 @@ def config(value: Any) -> Any:
                     "attribute of the same name.",
                 )
             )
-        return {"type": name} | {a: config(_argument(value, a)) for a in names}
+        given = {a: _argument(value, a) for a in names}
+        left_out = type(value).optional if isinstance(value, Component) else ()
+        return {"type": name} | {a: config(v) for a, v in given.items() if v is not None or a not in left_out}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise InputError(message(f"{value!r} cannot be written to a config", "numbers, strings, lists or components"))

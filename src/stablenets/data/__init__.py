@@ -7,3 +7,7 @@ from .loader import DeviceLoader as DeviceLoader
 from .npz import read_npz as read_npz
 from .registry import data_sets as data_sets
 from .registry import load_data as load_data
+from .trajectories import Trajectories as Trajectories
+from .trajectories import Trajectory as Trajectory
+from .trajectories import read_trajectories as read_trajectories
+from .trajectories import write_csv as write_csv

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.claims import Claims
 from ..core.component import Component
+from ..core.errors import message
 from ..fields.base import Field
 
 F = TypeVar("F", bound=Field)
@@ -28,10 +29,19 @@ class Integrator(Component, Generic[F], root=True):
     order: ClassVar[int]
     reference: ClassVar[str]
     solves: ClassVar[bool] = False  # whether a step solves an equation, and may raise a ConvergenceError
+    exact_inverse: ClassVar[bool] = False  # whether `inverse` undoes a step, to rounding, whatever the field
 
     @abc.abstractmethod
     def step(self, f: F, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
         """The state after one step of size `h` (a number or a 0-dim tensor) from the states `x` at time `t`."""
+
+    def inverse(self, f: F, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
+        """The state from which `step(f, ., h, t)` arrives at `x`, by a formula; only where `exact_inverse`.
+
+        Raises:
+            TypeError: when the method has no exact inverse.
+        """
+        raise TypeError(message(f"{type(self).__name__} has no exact inverse", "an integrator with exact_inverse"))
 
     @abc.abstractmethod
     def transfer(self, field: Claims, h: float) -> Claims:

@@ -53,6 +53,7 @@ class Cayley(Integrator[SkewLinear]):
     """
 
     needs, order = SkewLinear, 2
+    exact_inverse = True
     reference = "Hairer, Lubich & Wanner, IV.2.1 (implicit midpoint rule); Trockman & Kolter 2021"
 
     def step(self, f: SkewLinear, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
@@ -61,6 +62,10 @@ class Cayley(Integrator[SkewLinear]):
             if isinstance(f.linear, SkewConv2d) and f.linear.padding == "circular":
                 return _by_frequency(f.linear, wide, h).to(x.dtype)
             return _by_matrix(f.linear, wide, h).to(x.dtype)
+
+    def inverse(self, f: SkewLinear, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
+        """The rotation back."""
+        return self.step(f, x, -h, t)
 
     def step_limit(self, field: Claims) -> float | None:
         return math.inf if FirstIntegral(SQUARED_NORM) in field else None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.claims import Claims
 from ..core.linalg import divide
-from ..core.properties import FirstIntegral, Preserves, gradient, inner, norm, positive
+from ..core.properties import FirstIntegral, Invariant, Preserves, gradient, inner, norm, positive
 from ..fields.base import ConservativeField
 from .base import Integrator
 from .energy import DIGITS
@@ -53,6 +53,13 @@ class Projection(Integrator[ConservativeField]):
             missing = torch.stack([i(at) - i(x) for i in invariants], 1)
             return mu - divide(_gram(slopes), missing)
 
+        def missed(mu: Tensor, given: Tensor, h: Any) -> Tensor:
+            """The error of the invariants, in the roundings to which they are known at both ends of the step."""
+            x, y, *slopes = given.unbind(1)
+            at = _moved(y, slopes, mu)
+            parts = [Preserves(Invariant("", i)).violation(lambda _: at, x, x) for i in invariants]
+            return torch.stack(parts).amax(0) / torch.finfo(x.dtype).eps
+
         y = self.method.step(f, x, h, t)
         slopes = [gradient(i, y) for i in invariants]
         mu = solve(
@@ -62,6 +69,7 @@ class Projection(Integrator[ConservativeField]):
             h,
             name=f"Projection({type(self.method).__name__}())",
             rounding=DIGITS,
+            missed=missed,
         )
         return _moved(y, slopes, mu)
 

@@ -81,7 +81,8 @@ class ExplicitRungeKutta(Integrator[Field], abc.ABC):
             if increment < 1:
                 claims += [Expansive(math.nextafter(1 - increment, 0)), Invertible()]
             if type(self) is Euler and one_sided is not None and h >= 0:
-                terms = 1.0, 2 * h * one_sided.nu, (h * lipschitz.bound) ** 2
+                reach = h * lipschitz.bound
+                terms = 1.0, 2 * h * one_sided.nu, reach * reach  # `**` raises an error where this overflows
                 square = sum(terms) + 1e-15 * sum(map(abs, terms))  # the terms may cancel
                 claims.append(Lipschitz(math.sqrt(max(square, 0.0)) * UP))
         return Claims(claims)

@@ -27,6 +27,7 @@ class ShearSplitting(Integrator[ShearField]):
     """
 
     needs = ShearField
+    exact_inverse = True
     order, reference = 2, "Strang 1968; Hairer, Lubich & Wanner, II.5 and VI.9"
 
     def step(self, f: ShearField, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
@@ -37,6 +38,10 @@ class ShearSplitting(Integrator[ShearField]):
             others = (*parts[:i], *parts[i + 1 :])
             parts[i] = add_scaled(parts[i], f.rate(i, others, t + h / 2), fraction * h)
         return torch.cat(parts, 1)
+
+    def inverse(self, f: ShearField, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
+        """The same moves backwards: the step is symmetric."""
+        return self.step(f, x, -h, t + h)
 
     def step_limit(self, field: Claims) -> float | None:
         return math.inf if field.get(DivergenceFree) else None

@@ -14,6 +14,7 @@ from ..core.linalg import inverse, times
 from ..core.properties import positive
 
 Map = Callable[[Tensor, Tensor, Any], Tensor]  # (z, x, h) -> like z; the solution is its fixed point
+Missed = Callable[[Tensor, Tensor, Any], Tensor]  # (z, x, h) -> (batch,)
 
 PICARD, NEWTON, HALVINGS, STAGES = 40, 30, 12, 8
 SLOW = 1 / 3  # a fixed-point iteration that gains less per round costs more than Newton's method
@@ -27,7 +28,16 @@ class Root(NamedTuple):
     residual: Tensor  # (batch,), in rounding errors of the equation
 
 
-def solve(g: Map, start: Tensor, x: Tensor, h: Any, *, name: str, rounding: float = ROUNDING) -> Tensor:
+def solve(
+    g: Map,
+    start: Tensor,
+    x: Tensor,
+    h: Any,
+    *,
+    name: str,
+    rounding: float = ROUNDING,
+    missed: Missed | None = None,
+) -> Tensor:
     """The z with z = g(z, x, h), for every sample by itself.
 
     g is iterated as long as that converges fast. The other samples get Newton's method with the batch of Jacobians and
@@ -42,13 +52,15 @@ def solve(g: Map, start: Tensor, x: Tensor, h: Any, *, name: str, rounding: floa
         h: the step size, a number or a 0-dim tensor.
         name: of the integrator, for the error.
         rounding: how many rounding errors a solution may leave; more where g itself loses digits.
+        missed: the same, measured on what the solution is for: (z, x, h) -> (batch,). Needed where `x` holds numbers
+            of other sizes than the solution, or where g divides by what may be small: `solve` knows only |x| and |z|.
 
     Raises:
         ConvergenceError: naming the samples that are not solved to rounding.
     """
     constant = [v.detach() if isinstance(v, Tensor) else v for v in (start, x, h)]
     active = torch._C._are_functorch_transforms_active()  # their tensors do not say whether they need derivatives
-    z, matrix = _Solve.apply(*constant, g, name, torch.is_grad_enabled() or active, rounding)
+    z, matrix = _Solve.apply(*constant, g, name, torch.is_grad_enabled() or active, rounding, missed)
     residual = z - g(z, x, h)
     if not residual.requires_grad and not active:
         return z
@@ -84,20 +96,29 @@ class _Solve(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(start: Tensor, x: Tensor, h: Any, g: Map, name: str, derivatives: bool, rounding: float) -> Any:
+    def forward(
+        start: Tensor, x: Tensor, h: Any, g: Map, name: str, derivatives: bool, rounding: float, missed: Missed | None
+    ) -> Any:
         eps = torch.finfo(start.dtype).eps
+
+        def left(root: Root, x: Tensor) -> Tensor:
+            """In rounding errors; NaN and infinity where nothing is solved."""
+            return root.residual if missed is None else root.residual.maximum(missed(root.z, x, h))
+
         z, done = _picard(g, start, x, h, eps)
+        done = done & (left(Root(z, 0 * _norm(z)), x) <= rounding)
         open_ = (~done).nonzero().squeeze(1)
         if len(open_):
             root = _newton(g, _better(g, start[open_], z[open_], x[open_], h), x[open_], h, eps)
             z = z.index_copy(0, open_, root.z)
-            open_ = open_[~(root.residual <= rounding)]
+            open_ = open_[~(left(root, x[open_]) <= rounding)]
         if len(open_):
             root = _continued(g, x[open_], start[open_], h, eps)
             z = z.index_copy(0, open_, root.z)
-            failed = ~(root.residual <= rounding)
+            residual = left(root, x[open_])
+            failed = ~(residual <= rounding)
             if bool(failed.any()):
-                raise _unsolved(name, open_[failed], root.residual[failed] * eps, len(start), h)
+                raise _unsolved(name, open_[failed], residual[failed] * eps, len(start), h)
         return z, inverse(jacobians(g, z, x, h)) if derivatives else z.new_zeros(())
 
     @staticmethod
@@ -106,7 +127,7 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return (None,) * 7
+        return (None,) * 8
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:

@@ -36,6 +36,7 @@ class Splitting(Integrator[SplitField], abc.ABC):
     """
 
     needs = SplitField
+    exact_inverse = True
     kicks: ClassVar[tuple[float, ...]]
     drifts: ClassVar[tuple[float, ...]]
 
@@ -49,6 +50,19 @@ class Splitting(Integrator[SplitField], abc.ABC):
             if a:
                 q = add_scaled(q, f.velocity(p, t + kicked * h), a * h)
                 drifted += a
+        return torch.cat([q, p], 1)
+
+    def inverse(self, f: SplitField, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
+        """The shears undone, last to first, each at its own time."""
+        q, p = x.chunk(2, 1)
+        kicked, drifted = sum(self.kicks), sum(self.drifts)
+        for b, a in zip(reversed(self.kicks), reversed(self.drifts), strict=True):
+            if a:
+                drifted -= a
+                q = add_scaled(q, f.velocity(p, t + kicked * h), -a * h)
+            if b:
+                kicked -= b
+                p = add_scaled(p, f.force(q, t + drifted * h), -b * h)
         return torch.cat([q, p], 1)
 
     def step_limit(self, field: Claims) -> float | None:

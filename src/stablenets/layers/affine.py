@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.claims import Claims
+from ..core.errors import InputError, message
 from ..core.properties import Lipschitz
 from ..linear import Conv2d, Dense, LinearMap
 from .base import Layer
@@ -23,6 +24,9 @@ class Affine(Layer):
     Args:
         linear: A; the bias b has one entry per output feature or channel.
 
+    Raises:
+        InputError: for states of another shape.
+
     >>> Affine(Dense(3, 8))(torch.zeros(2, 3)).shape
     torch.Size([2, 8])
     """
@@ -34,6 +38,9 @@ class Affine(Layer):
         self.input_shape = linear.input_shape
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.input_shape:  # a matrix would be applied to every row of an image, without a sound
+            needed = f"(batch, {', '.join(map(str, self.linear.input_shape))})"
+            raise InputError(message(f"a batch of shape {tuple(x.shape)}", needed))
         return self.linear(x) + self.bias.view(-1, *[1] * (len(self.linear.output_shape) - 1))
 
     def claims(self) -> Claims:

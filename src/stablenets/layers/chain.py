@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..core.claims import Claims
 from ..core.errors import ClaimError, message
+from ..gradients import Gradient
 from .base import Composed, Layer
 from .flow import Flow
 from .torch_layers import TORCH_LAYERS, torch_claims
@@ -22,14 +23,27 @@ class Chain(Layer):
     >>> chain = Chain(Lift(2, 4), *Flow.examples())
     >>> chain.claims().lost[0].layer
     'layers.1 (Flow)'
+
+    With `gradient=gradients.Reversible()` the memory for training does not grow with the number of layers; all of them
+    must be a `Flow` that can be inverted, or a TypeError names the first that cannot. Hooks on them are not called.
     """
 
-    def __init__(self, *layers: nn.Module) -> None:
+    optional = ("gradient",)
+
+    def __init__(self, *layers: nn.Module, gradient: Gradient | None = None) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        for i, layer in enumerate(layers if gradient is not None else ()):
+            if not isinstance(layer, Flow):
+                given = f"layers.{i} is a {type(layer).__name__}"
+                raise TypeError(message(given, f"a Flow, for {type(gradient).__name__}"))
+            gradient.check(layer.integrator, f"layers.{i} (Flow)")
+        self.layers, self.gradient = nn.ModuleList(layers), gradient
         self.input_shape = getattr(layers[0], "input_shape", None) if layers else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.gradient is not None:
+            flows: Any = self.layers
+            return self.gradient.run([m for i, f in enumerate(flows) for m in f.moves(x, name=f"layers.{i} (Flow)")], x)
         for layer in self.layers:
             x = layer(x)
         return x

@@ -49,8 +49,16 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a component (a network, a layer, an `nn.Sequential` of layers) to a safetensors file.
 
     The file is written beside its final name and renamed, so that a crash leaves the old one.
+
+    Raises:
+        InputError: it cannot be written, or not be rebuilt: of an `nn.Sequential`, only the order is stored.
     """
     path = Path(path)
+    for part in module.modules():
+        if isinstance(part, nn.Sequential) and list(part._modules) != [str(i) for i in range(len(part))]:
+            raise InputError(
+                message(f"nn.Sequential with the names {', '.join(part._modules)}", "layers without names")
+            )
     tensors, extra = split_state(module)
     header = {"format": FORMAT, "config": canonical(config(module)), "extra": canonical(extra)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

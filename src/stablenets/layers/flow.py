@@ -13,6 +13,7 @@ from ..core.claims import Claims
 from ..core.errors import ClaimError, InputError, message
 from ..fields import ConvexGradient, Field, SeparableHamiltonian, Tanh
 from ..fields.base import estimate
+from ..gradients import Backpropagation, Gradient, Move, Reversible
 from ..integrators import Euler, Integrator, StormerVerlet
 from ..linear import Dense
 from .base import Layer
@@ -34,8 +35,11 @@ class Flow(Layer):
     In the first two the step follows the weights: in training mode from a warm-started estimate, one power iteration
     per call; leaving training mode freezes it from the rigorous upper bound, and evaluation computes no norm at all.
 
+    `gradient` says how the steps are differentiated (default `Backpropagation`): `gradients.Reversible()` needs memory
+    that does not grow with their number. It changes neither the map nor what is claimed.
+
     Raises:
-        TypeError: when the integrator does not accept the field.
+        TypeError: when the integrator does not accept the field, or the gradient the integrator.
         ClaimError: when the step is to follow a limit and no theorem gives one.
 
     >>> layer = Flow(ConvexGradient(Dense(4, 8)), Euler(), time=1.0)
@@ -43,6 +47,8 @@ class Flow(Layer):
     >>> layer.claims().get(Lipschitz)
     Lipschitz(bound=1.0)
     """
+
+    optional = ("gradient",)
 
     def __init__(
         self,
@@ -52,8 +58,11 @@ class Flow(Layer):
         time: float | None = None,
         h: float | None = None,
         steps: int | None = None,
+        gradient: Gradient | None = None,
     ) -> None:
         super().__init__()
+        if gradient is not None:
+            gradient.check(integrator, "Flow")
         if not isinstance(field, integrator.needs):
             raise TypeError(
                 f"{type(integrator).__name__} integrates a {integrator.needs.__name__}, but got "
@@ -67,6 +76,7 @@ class Flow(Layer):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise InputError(message(f"Flow with {name}={value}", f"a positive, finite {name}"))
         self.field, self.integrator, self.time, self.h, self.steps = field, integrator, time, h, steps
+        self.gradient = gradient
         self.step_size, self.step_count = 0.0, 1
         self.input_shape = field.state_shape
         for linear in field.linear_maps() if self.follows else ():
@@ -127,6 +137,10 @@ class Flow(Layer):
         return super().train(mode)
 
     def forward(self, x: Tensor, t: float = 0.0) -> Tensor:
+        return (self.gradient or Backpropagation()).run(self.moves(x, t), x)
+
+    def moves(self, x: Tensor, t: float = 0.0, name: str = "Flow") -> list[Move]:
+        """The steps that are taken from the states `x` at time `t`."""
         if self.field.state_shape is not None and x.shape[1:] != self.field.state_shape:
             expected = ", ".join(map(str, self.field.state_shape))
             raise InputError(message(f"a batch of shape {tuple(x.shape)}", f"(batch, {expected})"))
@@ -135,9 +149,7 @@ class Flow(Layer):
             schedule = self._schedule(self.field.claims(estimate))
             self._set(schedule)
             h = schedule[0]  # with its gradient
-        for i in range(self.step_count):
-            x = self.integrator.step(self.field, x, h, t + i * self.step_size)
-        return x
+        return [Move(self.integrator, self.field, h, t + i * self.step_size, name) for i in range(self.step_count)]
 
     def claims(self) -> Claims:
         """Claims of all steps together, with the frozen step (in training mode: the step that freezing would take)."""
@@ -163,6 +175,7 @@ class Flow(Layer):
             yield cls(field, Euler(), time=1.0)
         yield cls(next(ConvexGradient.examples()), Euler(), steps=3)
         yield cls(next(SeparableHamiltonian.examples()), StormerVerlet(), h=0.3, steps=4)
+        yield cls(next(SeparableHamiltonian.examples()), StormerVerlet(), h=0.3, steps=4, gradient=Reversible())
         yield cls(SeparableHamiltonian(*[ConvexGradient(Dense(2, 4), Tanh()) for _ in range(2)]), Euler(), h=0.1)
 
 

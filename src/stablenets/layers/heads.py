@@ -22,6 +22,9 @@ class NormalisedHead(Layer):
     The map to all scores together is *not* 1-Lipschitz (its constant is ||W||_2); certificates use the pairs
     (Singla, Singla & Feizi 2022, "last-layer normalisation").
 
+    Raises:
+        InputError: for inputs that are not (batch, in_features).
+
     >>> NormalisedHead(5, 3)(torch.zeros(2, 5)).shape
     torch.Size([2, 3])
     """
@@ -38,6 +41,9 @@ class NormalisedHead(Layer):
         return F.normalize(self.weight, dim=1, eps=1e-12)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != (self.in_features,):  # the rows of an image would each be given scores, without a sound
+            given, needed = f"a batch of shape {tuple(x.shape)}", f"(batch, {self.in_features})"
+            raise InputError(message(given, needed, "Put nn.Flatten() before the head."))
         return F.linear(x, self.effective_weight(), self.bias)
 
     def claims(self) -> Claims:

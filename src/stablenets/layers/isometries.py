@@ -53,8 +53,10 @@ class Normalise(Layer):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        if not mean or len(mean) != len(std) or not all(0 < s < math.inf for s in std):
-            raise InputError(message(f"Normalise({mean}, {std})", "as many means as positive standard deviations"))
+        sound = all(map(math.isfinite, mean)) and all(0 < s < math.inf for s in std)
+        if not mean or len(mean) != len(std) or not sound:
+            needed = "as many means as positive standard deviations, all finite"
+            raise InputError(message(f"Normalise({mean}, {std})", needed))
         self.mean, self.std = tuple(mean), tuple(std)
         self.input_shape = (len(mean),)
 

@@ -62,11 +62,12 @@ def fourier_bound(weight: Tensor, geometry: Geometry) -> float:
     if scale == 0:
         return 0.0
     w = weight / scale
-    # a phase is off by at most 8 u, a sum of `taps` products by gamma_taps; sum_t |K_t| <= sqrt(taps) |K| in every norm
-    error = (geometry.taps + 16) * EPS * math.sqrt(geometry.taps) * float(w.norm())
+    # the phases of an axis are off by at most 20 u, a sum of `taps` products by gamma_taps, and both are complex;
+    # sum_t |K_t| <= sqrt(taps) |K| in every norm
+    error = (geometry.taps + 32) * EPS * math.sqrt(geometry.taps) * float(w.norm())
     bound = max(many_norms_bound(s, error) for s in _symbols(w, geometry, _best_torus(w, geometry)))
     copies = math.prod(a.copies for a in geometry.axes)
-    return bound * scale * math.sqrt(copies) * (1 + 8 * EPS)
+    return math.nextafter(bound * math.sqrt(copies) * (1 + 8 * EPS) * scale, math.inf)  # `scale` may be subnormal
 
 
 def _phases(axis: Axis, circle: Circle, *, half: bool) -> Tensor:

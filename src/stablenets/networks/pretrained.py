@@ -59,7 +59,7 @@ def read(source: str | os.PathLike[str], revision: str | None) -> nn.Module:
     if (folder / CONFIG).is_file():
         try:
             stated = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(message(f"{folder / CONFIG} is not readable ({error})", "the file as written")) from None
         if stated != json.loads(json.dumps(config(net))):
             given = f"{CONFIG} and {MODEL} of {source} are of different networks"

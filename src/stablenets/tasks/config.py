@@ -10,27 +10,33 @@ import types
 import typing
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.errors import InputError, message, unknown_name
-from .options import ClassifyConfig
+from .options import KINDS, ClassifyConfig, SimulateConfig
 
-KIND = "classify"  # written as `kind = "classify"`, to tell the files of different tasks apart
+C = TypeVar("C", ClassifyConfig, SimulateConfig)
 COUNTS = (
     *("epochs", "batch_size", "train_limit", "test_limit", "evaluate_every", "attack_steps", "threads"),
-    *("patch", "hidden", "dense_width"),
+    *("patch", "hidden", "dense_width", "width", "horizon"),
 )
-AT_LEAST_ZERO = ("weight_decay", "dense_blocks", "shift", "margin", "gamma", "beta")
-POSITIVE = ("low", "peak", "temperature", "radius", "time")
+AT_LEAST_ZERO = ("weight_decay", "dense_blocks", "shift", "margin", "gamma", "beta", "steps", "refine")
+POSITIVE = ("low", "peak", "temperature", "radius", "time", "step")
 
 
-def read_table(path: Path) -> dict[str, Any]:
-    """The options that a TOML file sets, by the names of `ClassifyConfig`, in the types of its fields.
+def kind_of(options: type) -> str:
+    """The name of the task whose options these are."""
+    return next(kind for kind, known in KINDS.items() if known is options)
+
+
+def read_table(path: Path, options: type = ClassifyConfig) -> dict[str, Any]:
+    """The options that a TOML file sets, by the names and in the types of the fields of `options`.
 
     Raises:
         InputError: no readable TOML file, of another kind, an unknown option (the nearest are named) or a value of a
             wrong type.
     """
+    expected = kind_of(options)
     needed = 'a TOML file of options, like `data = "mnist"`'
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -40,10 +46,10 @@ def read_table(path: Path) -> dict[str, Any]:
         raise InputError(message(f"{path} cannot be read ({error})", needed)) from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(message(f"{path} is not valid TOML ({error})", needed)) from None
-    kind = table.pop("kind", KIND)
-    if kind != KIND:
-        raise InputError(message(f"{path} has kind = {kind!r}", f"kind = {KIND!r}"))
-    hints = typing.get_type_hints(ClassifyConfig)
+    kind = table.pop("kind", expected)
+    if kind != expected:
+        raise InputError(message(f"{path} has kind = {kind!r}", f"kind = {expected!r}"))
+    hints = typing.get_type_hints(options)
     for name, value in table.items():
         if name not in hints:
             raise InputError(f"{path}: {unknown_name('option', name, hints)}")
@@ -51,16 +57,16 @@ def read_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def read(path: Path) -> ClassifyConfig:
+def read(path: Path, options: type[C] = ClassifyConfig) -> C:
     """The options in a TOML file; those that it does not set have their defaults.
 
     Raises:
         InputError: see `read_table` and `check`.
     """
-    return check(ClassifyConfig(**read_table(path)), f"{path}: ")
+    return check(options(**read_table(path, options)), f"{path}: ")
 
 
-def text(config: ClassifyConfig) -> str:
+def text(config: ClassifyConfig | SimulateConfig) -> str:
     r"""The options as TOML; what is None is left out.
 
     >>> text(ClassifyConfig(data="digits", time=1.0)).splitlines()[:2]
@@ -68,16 +74,16 @@ def text(config: ClassifyConfig) -> str:
     """
     values = {f.name: getattr(config, f.name) for f in fields(config)}
     lines = [f"{name} = {_toml(value)}" for name, value in values.items() if value is not None]
-    return "\n".join([f'kind = "{KIND}"', *lines]) + "\n"
+    return "\n".join([f'kind = "{kind_of(type(config))}"', *lines]) + "\n"
 
 
-def command(config: ClassifyConfig) -> str:
+def command(config: ClassifyConfig | SimulateConfig) -> str:
     """The command line that has these options.
 
     >>> command(ClassifyConfig(data="digits", channels=(16, 64), blocks=(1, 1), flip=True))
     'stablenets classify --data digits --channels 16 64 --blocks 1 1 --flip'
     """
-    words = ["stablenets", "classify"]
+    words = ["stablenets", kind_of(type(config))]
     for field in fields(config):
         value, option = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
         if value == field.default and field.name != "data":
@@ -89,13 +95,14 @@ def command(config: ClassifyConfig) -> str:
     return shlex.join(words)
 
 
-def check(config: ClassifyConfig, where: str = "") -> ClassifyConfig:
+def check(config: C, where: str = "") -> C:
     """`config`, if every value is of the right type and in its range. Names are looked up where they are used.
 
     Raises:
         InputError: naming the option.
     """
-    for name, hint in typing.get_type_hints(ClassifyConfig).items():
+    hints = typing.get_type_hints(type(config))
+    for name, hint in hints.items():
         config = replace(config, **{name: _typed(f"{where}{name}", getattr(config, name), hint)})
     for names, good, needed in (
         (COUNTS, lambda v: v >= 1, "at least 1"),
@@ -104,13 +111,17 @@ def check(config: ClassifyConfig, where: str = "") -> ClassifyConfig:
         (("channels",), lambda v: min(v, default=0) >= 1, "numbers of at least 1, one for each stage"),
         (("blocks",), lambda v: min(v, default=-1) >= 0, "numbers of at least 0, one for each stage"),
         (("mean",), lambda v: len(v) > 0 and all(map(math.isfinite, v)), "numbers, one for each channel"),
+        (("equilibrium",), lambda v: all(map(math.isfinite, v)), "finite numbers"),
+        (("test",), lambda v: 0 <= v < 1, "a share from 0 to less than 1"),
         (("radii",), lambda v: min(v, default=0) > 0 and max(v) < math.inf, "positive numbers"),
         (("seed",), lambda v: 0 <= v < 2**63, "a number from 0 to 2^63 - 1"),
     ):
-        for name in names:
+        for name in hints.keys() & set(names):
             value = getattr(config, name)
             if value is not None and not good(value):
                 raise InputError(message(f"{where}{name} is {_shown(value)}", needed))
+    if not isinstance(config, ClassifyConfig):
+        return config
     if config.channels is not None and config.blocks is not None and len(config.channels) != len(config.blocks):
         given = f"{where}channels is {_shown(config.channels)} and blocks is {_shown(config.blocks)}"
         raise InputError(message(given, "one number for each stage in both"))

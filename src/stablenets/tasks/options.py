@@ -1,4 +1,4 @@
-"""What can be chosen when a classifier is trained, attacked and certified. Imports nothing heavy: `--help` reads it."""
+"""What can be chosen when classifiers are trained or dynamics are learned. Imports nothing heavy: `--help` reads it."""
 
 from __future__ import annotations
 
@@ -91,3 +91,48 @@ class ClassifyConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
     threads: int | None = None
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """Options of `stablenets simulate`, on the command line, in a TOML file and in Python.
+
+    Attributes:
+        data: File of trajectories, .csv or .npz (see the help of the command).
+        structure: What the learned dynamics keep. free: nothing. hamiltonian, separable-hamiltonian, mechanical:
+            symplectic, the entries being positions, then momenta. energy: an energy, exactly. port-hamiltonian,
+            gradient: an energy never increases. mass: the sum of the entries. positive-mass: that, and their signs.
+            norm. volume. stable: a Lyapunov function falls. contracting: solutions approach each other.
+        out: Folder of the run, which must not exist yet; by default runs/DATA-STRUCTURE. With --model, the CSV file to
+            write.
+        width: Width of the networks.
+        equilibrium: The state that all solutions approach (stable), a number for each entry. By default the origin.
+        horizon: Intervals between observed states that are integrated at a stretch in training.
+        noisy: The states are noisy: learn the states from which a stretch starts as well.
+        steps: Steps of Adam.
+        peak: Its highest learning rate.
+        refine: Iterations of L-BFGS afterwards, at most.
+        test: Share of the data to predict: of the trajectories where there are five or more, else of the time.
+        step: Longest step of the integrator in predictions, in the units of the data. By default a small part of the
+            time in which the states change.
+        seed: Of the initial weights.
+        threads: CPU threads.
+    """
+
+    data: str = ""
+    structure: str = "free"
+    out: str | None = None
+    width: int = 32
+    equilibrium: tuple[float, ...] | None = None
+    horizon: int = 5
+    noisy: bool = False
+    steps: int = 2000
+    peak: float = 1e-2
+    refine: int = 200
+    test: float = 0.2
+    step: float | None = None
+    seed: int = 0
+    threads: int = 1
+
+
+KINDS = {"classify": ClassifyConfig, "simulate": SimulateConfig}  # `kind = "..."` in a TOML file

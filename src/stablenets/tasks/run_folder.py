@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core.errors import InputError, message
 from . import config as toml
-from .options import ClassifyConfig
+from .options import ClassifyConfig, SimulateConfig
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class Run:
         run = cls(Path(path))
         if not run.file("config.toml").is_file():
             given = f"{path} is not a run folder (no config.toml)" if run.path.exists() else f"{path} does not exist"
-            raise InputError(message(given, "a folder that `stablenets classify` has written"))
+            raise InputError(message(given, "a folder that `stablenets classify` or `stablenets simulate` has written"))
         return run
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], config: ClassifyConfig, environment: dict[str, Any]) -> Run:
+    def create(
+        cls, path: str | os.PathLike[str], config: ClassifyConfig | SimulateConfig, environment: dict[str, Any]
+    ) -> Run:
         """A new run folder with config.toml and environment.json.
 
         Raises:
@@ -58,9 +60,9 @@ class Run:
             given = f"the folder {path} cannot be made ({error.strerror})"
             raise InputError(message(given, "a writable place", "Choose another one by --out.")) from None
         if used:
-            todo = "Choose another one by --out."
+            kind, todo = toml.kind_of(type(config)), "Choose another one by --out."
             if run.has("config.toml"):
-                todo += f" Or go on with the run in it: stablenets classify --resume {shlex.quote(str(path))}"
+                todo += f" Or go on with the run in it: stablenets {kind} --resume {shlex.quote(str(path))}"
             raise InputError(message(f"{path} exists", "a new folder", todo))
         run.write_json("environment.json", environment)
         run.write_text("config.toml", toml.text(config))  # last: with it, this is a run folder
@@ -82,7 +84,11 @@ class Run:
 
     @property
     def config(self) -> ClassifyConfig:
-        """What config.toml says."""
+        """What config.toml says of a classifier.
+
+        Raises:
+            InputError: it is the run of another task.
+        """
         return toml.read(self.file("config.toml"))
 
     @property

@@ -21,7 +21,7 @@ def extension_points() -> dict[str, type[Component]]:
     """Every class with a registry of its own, by name.
 
     >>> sorted(extension_points())[:4]
-    ['Activation', 'Attack', 'Field', 'Integrator']
+    ['Activation', 'Attack', 'Field', 'Gradient']
     """
     points, queue = {}, [Component]
     while queue:

@@ -7,6 +7,7 @@ from .losses import LogitAnnealing as LogitAnnealing
 from .losses import Loss as Loss
 from .losses import MultiMargin as MultiMargin
 from .losses import OffsetCrossEntropy as OffsetCrossEntropy
+from .minimise import minimise as minimise
 from .precision import fast_training_dtype as fast_training_dtype
 from .progress import Epoch as Epoch
 from .schedule import one_cycle as one_cycle

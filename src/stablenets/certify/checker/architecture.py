@@ -164,7 +164,8 @@ def _pooling(given: dict[str, Any], what: str) -> dict[str, Any]:
         return [natural(v, f"{what}: {key}", least=least) for v in value]
 
     window = pair("kernel_size", 1)
-    if pair("stride", 1) != window or pair("padding", 0) != [0, 0] or given["ceil_mode"] is not False:
+    plain = given["ceil_mode"] is False and isinstance(given["count_include_pad"], bool)
+    if pair("stride", 1) != window or pair("padding", 0) != [0, 0] or not plain:
         raise Rejected(f"not covered by the checker: {what} is an AvgPool2d with overlapping or padded windows")
     divisor = window[0] * window[1] if given["divisor_override"] is None else given["divisor_override"]
     return {"window": window, "divisor": natural(divisor, f"{what}: divisor_override")}

@@ -44,7 +44,7 @@ def prove_flow(layer: Layer, claim: dict[str, Any], model: ModelFile, before: Bo
         raise Rejected(f"{what}: h, steps are {claim['h']!r}, {claim['steps']} but the model's are {h!r}, {steps}")
     if steps > MAX_STEPS:
         raise Rejected(f"not covered by the checker: {what} with over {MAX_STEPS} steps")
-    norm = number(claim["norm_bound"], f"{what}: norm_bound", positive=True)
+    norm = number(claim["norm_bound"], f"{what}: norm_bound")
     linear = build_map(layer.given["linear"], model, layer.path("field.linear"))
     if not linear.proves(norm):
         raise Rejected(f"{what}: the norm bound {norm!r} cannot be proved")
@@ -80,7 +80,10 @@ def _skew(terms: int | None, claim: dict[str, Any], known: Steps, before: Bound,
     else:
         one, far = skew.values(terms, Q(h) * Q(norm))
         relative = skew.series_error(terms, h, norm, absolute, known.linear.lengths[0])
-        if limit is not None:
+        if limit is None:
+            if skew.values(terms, Q(1))[0] <= 1:
+                raise Rejected(f"{what}: step_limit is null, but the method has one")
+        else:
             longest = Q(number(limit, f"{what}: step_limit", positive=True))
             if skew.values(terms, longest * Q(norm))[0] > 1:
                 raise Rejected(f"{what}: steps up to the step limit {limit!r} are not proved non-expansive")

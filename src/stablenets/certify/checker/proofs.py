@@ -47,7 +47,7 @@ def prove_layer(layer: Layer, claim: dict[str, Any], model: ModelFile, shape: Sh
         Rejected: when a claim does not follow.
     """
     what = f"layer {layer.name} ({layer.kind})"
-    lipschitz = number(claim["lipschitz"], f"{what}: lipschitz", positive=True)
+    lipschitz = number(claim["lipschitz"], f"{what}: lipschitz")
     claimed = number(claim["output_norm"], f"{what}: output_norm"), number(claim["rounding"], f"{what}: rounding")
     if layer.kind == "Flow":
         proved, after = prove_flow(layer, claim, model, before, what)
@@ -57,6 +57,8 @@ def prove_layer(layer: Layer, claim: dict[str, Any], model: ModelFile, shape: Sh
         proved, after = _affine(layer, lipschitz, model, before, what)
     else:
         proved, after = _fixed(layer, shape, before, what)
+    if layer.kind not in (*EXACT, "ReLU"):
+        after = rounding.underflow(sum(before), after)
     if Q(lipschitz) < proved:
         raise Rejected(f"{what}: the Lipschitz constant {lipschitz!r} is below the proved {float(proved)!r}")
     if not claimed[0] >= after[0]:

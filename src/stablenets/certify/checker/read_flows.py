@@ -18,9 +18,14 @@ def read_flow(config: Any, what: str) -> tuple[dict[str, Any], dict[str, tuple[i
         Rejected: for a field or a method that the checker does not know, by its name.
     """
     given = entries(config, ("type", "field", "integrator", "time", "h", "steps"), what)
-    for key in ("time", "h", "steps"):
+    for key in ("time", "h"):
         if given[key] is not None:
             number(given[key], f"{what}: {key}", positive=True)
+    if given["steps"] is not None:
+        natural(given["steps"], f"{what}: steps")
+    absent = [given[key] is None for key in ("time", "h", "steps")]
+    if all(absent) or not any(absent[:2]):
+        raise Rejected(f"{what} has no step, or two")
     field = kind(given["field"], f"{what}: field")
     if field not in ("ConvexGradient", "SkewLinear"):
         raise Rejected(f"not covered by the checker: {what} is a Flow of a {field}")

@@ -16,10 +16,16 @@ from .norms import U, gamma
 from .runge_kutta import Method
 
 UP = 1 + 1e-12  # the formulas below are sums of positive terms of a few roundings each
+LOST = 2.0**-220  # relative to 1 plus norms: more than 2^200 products lose below the normal numbers
 ERRORS = {"ReLU": 0, "LeakyReLU": 1, "Tanh": 8, "Softplus": 8}  # of activations, in units of u, relative
 AT_ZERO = {"ReLU": 0.0, "LeakyReLU": 0.0, "Tanh": 0.0, "Softplus": math.log(2) * UP}
 
 Bound = tuple[float, float]
+
+
+def underflow(state: float, after: Bound) -> Bound:
+    """What is proved after a layer that rounds, with what it loses below the normal numbers; so do norms themselves."""
+    return after[0] + LOST, after[1] + LOST * (1 + state)
 
 
 def activation(kind: str, r: float, e: float) -> Bound:
@@ -60,7 +66,7 @@ def linear(a: Map, bias: np.ndarray, norm: float, r: float, e: float) -> Bound:
 
 def linear_step(lipschitz: float, relative: float, r: float, e: float) -> Bound:
     """A linear map evaluated with an error of at most `relative` times the norm of its argument."""
-    return lipschitz * r * UP, (lipschitz * e + relative * (r + e)) * UP
+    return underflow(r + e, (lipschitz * r * UP, (lipschitz * e + relative * (r + e)) * UP))
 
 
 @dataclass(frozen=True)
@@ -90,11 +96,11 @@ class Field:
 
     def evaluated(self, state: float) -> Bound:
         """Size and error of the evaluated field at evaluated states of norm at most `state`."""
-        dz = gamma(self.lengths[0] + 1) * (self.absolute * state + self.bias)
+        dz = gamma(self.lengths[0] + 1) * (self.absolute * state + self.bias) + LOST * (1 + state)
         z = self.norm * state + self.bias + dz
         ds = dz + self.relative * U * (z + self.at_zero)
         s = z + self.at_zero + ds
-        error = self.norm * ds + gamma(self.lengths[1]) * self.absolute * s
+        error = self.norm * ds + gamma(self.lengths[1]) * self.absolute * s + LOST * (1 + s)
         return (self.norm * s + error) * UP, error * UP
 
 

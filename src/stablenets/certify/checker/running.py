@@ -25,7 +25,8 @@ from .strict import Rejected, entries, items, number
 
 U32 = 2.0**-24
 UP = 1 + 1e-12
-LOST = 2.0**-122  # at most this, relative to norms, per operation, falls below float32's normal numbers
+LOST = 2.0**-126  # at most this, relative to norms, per operation, falls below float32's normal numbers
+STEPS = (1e-30, 1e32)  # sizes of steps that are normal numbers in float32, also times the weights of a method
 LARGEST = 1e30  # no sum and no slope may be larger: balls have radii below 1e6, and float32 ends at 3e38
 OWN = {"ReLU": 0, "LeakyReLU": 2, "Tanh": 8, "Softplus": 8, "Householder": 64}  # roundings of an activation
 # roundings that the float32 weights of a map carry already: of a difference, or of what was computed in float64
@@ -155,6 +156,8 @@ class Slope:
 
 def _flow(layer: Layer, claim: dict[str, Any], model: ModelFile, ball: Ball) -> Ball:
     sums, norm, (h, steps) = Sums.of(layer, model, "field.linear"), claim["norm_bound"], frozen(layer, model)
+    if not STEPS[0] < h < STEPS[1]:
+        raise Rejected(f"not covered by the checker: {layer.name} with steps of {h!r} in float32")
     if layer.given["field"] == "ConvexGradient":
         method, own = METHODS[layer.given["integrator"]], OWN[layer.given["activation"]]
         lipschitz, step = method.lipschitz(Q(h) * Q(norm) ** 2), partial(_runge_kutta, method, own)

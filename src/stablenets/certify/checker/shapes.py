@@ -12,13 +12,13 @@ Shape = tuple[int, ...] | int | None  # of one sample; only its number of entrie
 KEEP = ("Identity", "ReLU", "LeakyReLU", "Tanh", "Normalise", "Abs", "GroupSort", "Householder")
 
 
-def states(layers: list[Layer]) -> list[Shape]:
-    """Shapes before every layer and after the last one.
+def states(layers: list[Layer], given: tuple[int, ...] | None = None) -> list[Shape]:
+    """Shapes before every layer and after the last one, for inputs of the shape `given`.
 
     Raises:
         Rejected: when two layers do not fit together.
     """
-    shapes: list[Shape] = [None] * (len(layers) + 1)
+    shapes: list[Shape] = [given, *[None] * len(layers)]
     for _ in range(2):
         for i, layer in enumerate(layers):
             shapes[i] = _both(shapes[i], _needs(layer), layer)
@@ -34,7 +34,7 @@ def _both(one: Shape, other: Shape, layer: Layer) -> Shape:
         return other if one is None else one
     known, rest = (one, other) if isinstance(one, tuple) else (other, one)
     if known != rest and (isinstance(rest, tuple) or size(known) != rest):
-        raise Rejected(f"{layer.name} ({layer.kind}) does not fit the layers around it: {one} against {other}")
+        raise Rejected(f"{layer.name} ({layer.kind}) does not fit the layers around it: shape {one} or {other}")
     return known
 
 

@@ -1,0 +1,179 @@
+"""Memory that does not grow with depth: states are computed again by inverting the steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..core.errors import ConvergenceError, InputError, message
+from ..core.properties import norm, positive
+from ..integrators import Integrator
+from .base import Gradient, Move
+
+
+class Reversible(Gradient):
+    """Stores the last state and `anchors` earlier ones; the others are found again, last to first, by inverse steps.
+
+    The memory for states is that of `anchors` + 1 of them and of one step, whatever the depth (Gomez, Ren, Urtasun &
+    Grosse 2017, "RevNet"; Chang et al. 2018). A backward pass costs one inverse and one step more than backpropagation.
+    It needs integrators with `exact_inverse`: symplectic splittings, `ShearSplitting`, `Cayley`.
+
+    Rounding errors of the inverses grow where a step contracts, and a gradient at wrong states is wrong. So at every
+    anchor the state found is compared with the one stored, and goes on from the latter. Beyond `tolerance` the backward
+    pass stops with an error instead of returning a gradient. Dropout, autocast, or weights that change between the
+    forward and the backward pass show in the same way.
+
+    Derivatives are of first order; under `torch.func` transforms it is backpropagation.
+
+    Args:
+        anchors: stored states, evenly spaced; the first state is always one.
+        tolerance: of a state that is found again, relative to its norm and that of the next state, sample by sample
+            (default eps^(2/3): 2e-5 in float32, 4e-11 in float64).
+
+    Raises:
+        TypeError: for an integrator without an exact inverse, with the name of its layer.
+        ConvergenceError: in the backward pass, when inverting the steps does not lead back to a stored state.
+
+    >>> from stablenets.integrators import StormerVerlet
+    >>> from stablenets.systems import Pendulum
+    >>> x = torch.tensor([[1.0, 0.5]], dtype=torch.float64, requires_grad=True)
+    >>> y = Reversible().run([Move(StormerVerlet(), Pendulum(), 0.1)] * 1000, x)
+    >>> torch.autograd.grad(y.sum(), x)[0].shape
+    torch.Size([1, 2])
+    """
+
+    def __init__(self, anchors: int = 16, *, tolerance: float | None = None) -> None:
+        super().__init__()
+        if anchors < 1:
+            raise InputError(message(f"anchors={anchors}", "at least 1"))
+        if tolerance is not None and not 0 < tolerance < math.inf:
+            raise InputError(message(f"tolerance={tolerance}", "a positive number"))
+        self.anchors, self.tolerance = anchors, tolerance
+
+    def check(self, integrator: Integrator[Any], name: str) -> None:
+        if not integrator.exact_inverse:
+            able = ", ".join(sorted(n for n, c in Integrator.registry.items() if c.exact_inverse))
+            raise TypeError(
+                message(f"{name}: {type(integrator).__name__} has no exact inverse", f"one of {able}")
+                + " Or store the states: gradient=Backpropagation()."
+            )
+
+    def run(self, moves: Sequence[Move], x: Tensor) -> Tensor:
+        for move in moves:
+            self.check(move.integrator, move.name)
+        tensors = _Inputs(moves)
+        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tensors.all))
+        if not moves or not wanted or torch._C._are_functorch_transforms_active():
+            for move in moves:
+                x = move(x)
+            return x
+        return _Inverted.apply(tuple(moves), tensors, self.anchors, self.tolerance, x, *tensors.all)
+
+
+class _Inputs:
+    """What a composition of steps depends on besides the state: each tensor once, and where each step has its own."""
+
+    def __init__(self, moves: Sequence[Move]) -> None:
+        self.all: list[Tensor] = []
+        self.of_field: dict[nn.Module, list[int]] = {}
+        self.index: dict[int, int] = {}
+        for field in {m.field: None for m in moves}:
+            self.of_field[field] = [self._place(p) for p in field.parameters() if p.requires_grad]
+        self.of_h = [self._place(m.h) if isinstance(m.h, Tensor) and m.h.requires_grad else None for m in moves]
+
+    def _place(self, tensor: Tensor) -> int:
+        if id(tensor) not in self.index:
+            self.index[id(tensor)] = len(self.all)
+            self.all.append(tensor)
+        return self.index[id(tensor)]
+
+
+class _Inverted(torch.autograd.Function):
+    """All steps as one operation."""
+
+    @staticmethod
+    def forward(ctx: Any, moves: Sequence[Move], inputs: _Inputs, anchors: int, tolerance: float | None, *tensors: Any):
+        x, n = tensors[0], len(moves)
+        places = sorted({i * n // anchors for i in range(anchors)})
+        stored = []
+        for i, move in enumerate(moves):
+            if i in places:
+                stored.append(x)
+            x = move(x)
+        ctx.moves, ctx.inputs, ctx.places = moves, inputs, places
+        ctx.tolerance = torch.finfo(x.dtype).eps ** (2 / 3) if tolerance is None else tolerance
+        ctx.save_for_backward(x, *stored, *tensors[1:])  # an error if weights are changed in place before backward
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, *rest = ctx.saved_tensors
+        stored, weights = dict(zip(ctx.places, rest, strict=False)), ctx.inputs.all
+        totals: list[Tensor | None] = [None] * len(weights)
+        seen: set[nn.Module] = set()
+        for i, move in reversed(list(enumerate(ctx.moves))):
+            after, x = x, move.integrator.inverse(move.field, x, move.h, move.t)
+            if i in stored:
+                _compare(x, stored[i], after, ctx.tolerance, i, move)
+                x = stored[i]
+            own = ctx.inputs.of_field[move.field]
+            place = ctx.inputs.of_h[i]
+            with torch.enable_grad():
+                start = x.detach().requires_grad_()
+                h = move.h if place is None else move.h.detach().requires_grad_()
+                end = move.integrator.step(move.field, start, h, move.t)
+                leaves = [start, *(weights[j] for j in own), *([] if place is None else [h])]
+                if move.field not in seen:
+                    seen.add(move.field)
+                    _complete(end, leaves, [weights[j] for j in own], move)
+                slopes = torch.autograd.grad(end, leaves, gradient, allow_unused=True)
+            gradient = slopes[0]
+            for j, slope in zip([*own, *([] if place is None else [place])], slopes[1:], strict=True):
+                if slope is not None:
+                    totals[j] = slope if totals[j] is None else totals[j] + slope
+        return None, None, None, None, gradient, *totals
+
+
+def _compare(found: Tensor, stored: Tensor, after: Tensor, tolerance: float, i: int, move: Move) -> None:
+    """Refuse states that the inverse steps have not found again."""
+    error = norm(found - stored) / positive(norm(stored) + norm(after))
+    if not bool((error <= tolerance).all()):  # NaN is refused as well
+        worst = float(error.nan_to_num(nan=math.inf).max())
+        raise ConvergenceError(
+            message(
+                f"inverting the steps back to step {i} ({move.name}) misses the stored state by {worst:.1g} (relative): "
+                "the gradient would be wrong",
+                f"at most {tolerance:.1g}",
+                "Steps that contract, autocast, dropout, or weights changed since the forward pass do this. Take more "
+                "anchors, float64, or gradient=Backpropagation().",
+            )
+        )
+
+
+def _complete(end: Tensor, leaves: Sequence[Tensor], weights: Sequence[Tensor], move: Move) -> None:
+    """Refuse a step that depends on a tensor whose gradient would be lost, as it is no parameter of the field."""
+    present = [p for p in move.field.parameters() if p.requires_grad]
+    strange: list[Any] = [p for p in present if not any(p is w for w in weights)]
+    known, seen, queue = {id(leaf) for leaf in leaves}, set(), [end.grad_fn]
+    while queue:
+        node: Any = queue.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            queue += [following for following, _ in node.next_functions]
+            leaf = getattr(node, "variable", None)  # of the nodes that stand for leaves
+            strange += [leaf] if leaf is not None and id(leaf) not in known else []
+    if strange or len(present) != len(weights):
+        shape = tuple(strange[0].shape) if strange else "of the forward pass"
+        raise TypeError(
+            message(
+                f"{move.name}: its step depends on a tensor {shape} that was no parameter of its field before",
+                f"the same {type(move.field).__name__}, with all tensors that need a gradient among its parameters",
+                "Or store the states: gradient=Backpropagation().",
+            )
+        )

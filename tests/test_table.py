@@ -1,0 +1,158 @@
+"""The table field x integrator: the page is what the command writes, and cells that claim nothing have evidence."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import everything  # noqa: F401  fills the registries
+from stablenets import cli
+from stablenets.core.claims import Claims
+from stablenets.core.errors import ConvergenceError
+from stablenets.core.properties import Cocoercive, Dissipates, FirstIntegral, Invariant, OneSidedLipschitz, Preserves
+from stablenets.fields import Field
+from stablenets.integrators import Integrator
+from stablenets.testing.aims import aims
+from stablenets.testing.show_table import as_json, section, text
+from stablenets.testing.steps import one_step
+from stablenets.testing.table import (
+    EXACT,
+    LIMIT,
+    LONG,
+    LOST,
+    ORDER,
+    UNCLAIMED,
+    cells,
+    label,
+    properties,
+    step_unit,
+    violation,
+)
+
+PAGE = (Path(__file__).parent.parent / "docs" / "table.md").read_text(encoding="utf-8")
+FIELDS, INTEGRATORS = (
+    [n for n, c in point.registry.items() if c.__module__.startswith("stablenets.")] for point in (Field, Integrator)
+)
+EXPLICIT = [n for n in INTEGRATORS if not Integrator.registry[n].solves]  # equations take long
+PROPERTIES = properties()
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_the_page_is_what_the_command_writes(name: str):
+    assert section(cells(FIELDS, INTEGRATORS, [name]), name) in PAGE, (
+        "docs/table.md is old: run `stablenets table --format markdown > docs/table.md`"
+    )
+
+
+def test_the_page_has_these_sections_and_no_others():
+    assert [line[3:] for line in PAGE.splitlines() if line.startswith("## ")] == PROPERTIES
+
+
+def examples(name: str) -> list[Field]:
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return [copy.deepcopy(f).double().eval().requires_grad_(False) for f in Field.registry[name].examples()]
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS))
+def test_what_is_not_exact_is_violated_at_other_samples_with_the_measured_order(name: str):
+    """Every *order p* and *lost* cell of explicit steps: other samples than the table's."""
+    table = {(c.integrator, c.property): c for c in cells([name], EXPLICIT)}
+    fields = [(f, f.claims()) for f in examples(name)]
+    for method in (g for n in EXPLICIT for g in Integrator.registry[n].examples() if isinstance(fields[0][0], g.needs)):
+        for aim in {a.name for _, claims in fields for a in aims(claims)}:
+            cell = table[label(method), aim]
+            found = [
+                (f, a, step_unit(f, claims)) for f, claims in fields for a in aims(claims) if a.name == aim
+            ]  # some example shows it
+            if cell.verdict == ORDER:
+                assert any(order_holds(method, *case) for case in found), cell
+            elif cell.verdict in (LOST, LONG):
+                sizes = (1 / 16, 1 / 4) if cell.verdict == LOST else (1.0, 4.0, 16.0)
+                assert any(
+                    violation(one_step(method, f, m * unit), a, f.state_shape or (4,), seed=11) > 0
+                    for f, a, unit in found
+                    for m in sizes
+                ), cell
+
+
+def order_holds(method: Integrator, f: Field, aim, unit: float) -> bool:
+    """Whether the defect of one step falls at least like h^(p + 1), from above rounding."""
+    defects = []
+    for k in range(8):
+        h = unit / 2**k
+        try:
+            defects.append(violation(one_step(method, f, h), aim, f.state_shape or (4,), seed=11))
+        except ConvergenceError:
+            defects.append(0.0)
+    seen = [d for d in defects if d > 0]
+    if len(seen) < 2:
+        return bool(seen) and method.order > 6  # falls below rounding at once
+    return math.log2(seen[-2] / seen[-1]) >= method.order + 1 - 0.3
+
+
+# --- how a cell comes about ---------------------------------------------------------------------------------------
+
+
+def cell(field: str, integrator: str, name: str):
+    (found,) = cells([field], [integrator], [name])
+    return found
+
+
+def test_verdicts_that_are_known_from_theory():
+    """HLW = Hairer, Lubich & Wanner, Geometric Numerical Integration."""
+    assert cell("Pendulum", "StormerVerlet", "symplectic").verdict == EXACT
+    assert str(cell("Pendulum", "RK4", "symplectic")) == "order 4"  # HLW VI.4.3: explicit methods never are
+    assert cell("SkewLinear", "Cayley", "squared norm").verdict == EXACT
+    assert cell("NormConserving", "ImplicitMidpoint", "squared norm").verdict == EXACT  # HLW IV.2.1
+    assert cell("SkewLinear", "Euler", "non-expansive").verdict == LOST  # |1 + i y| > 1 for every y
+    assert cell("SkewLinear", "RK4", "non-expansive").verdict == LONG  # |R(i y)| <= 1 up to y = 2.83
+    assert cell("ConvexGradient", "Euler", "non-expansive").limit == pytest.approx(2.0)
+    assert cell("ConvexGradient", "ImplicitEuler", "non-expansive").verdict == EXACT
+    assert cell("MassConserving", "Heun", "mass").verdict == EXACT  # HLW IV.1.5
+    assert cell("SIR", "PositiveEuler", "positive").verdict == EXACT
+    assert cell("SIR", "RK4", "positive").verdict in (LOST, LONG)  # Bolley & Crouzeix 1978: order 1 at most
+    assert cell("LyapunovStable", "LyapunovStep", "lyapunov falls").verdict == EXACT
+    assert str(cell("Contracting", "Euler", "contracting")) == "h <= limit"
+    assert cell("LinearAdvection", "DiscreteGradient", "mass").verdict == UNCLAIMED  # true, and nobody claims it
+
+
+def test_a_limit_is_the_last_step_size_that_is_claimed():
+    for name in ("Euler", "SSPRK3"):
+        found = cell("ConvexGradient", name, "non-expansive")
+        assert found.verdict == LIMIT and found.limit is not None
+        (f, *_), (g,) = examples("ConvexGradient"), Integrator.registry[name].examples()
+        (aim,) = (a for a in aims(f.claims()) if a.name == "non-expansive")
+        h = found.limit * step_unit(f, f.claims())
+        assert aim.kept(g.transfer(f.claims(), 0.999999 * h)) and not aim.kept(g.transfer(f.claims(), 1.000002 * h))
+
+
+def test_what_a_field_claims_becomes_what_a_step_should_keep():
+    v = Invariant("v", lambda x: x.sum(1))
+    assert [a.name for a in aims(Claims([Cocoercive(0.5)]))] == ["invertible", "non-expansive"]
+    assert [a.name for a in aims(Claims([OneSidedLipschitz(-1.0)]))] == ["non-expansive", "contracting"]
+    assert not list(aims(Claims([OneSidedLipschitz(0.1)])))
+    (falls,), (kept,) = aims(Claims([Dissipates(v)])), aims(Claims([FirstIntegral(v)]))
+    assert falls.kept(Claims([Preserves(v)])) and not falls.equality, "what is constant does not grow"
+    assert kept.kept(Claims([Preserves(v)])) and not kept.kept(Claims([Preserves(Invariant("v", lambda x: x.sum(1)))]))
+
+
+def test_the_command(capsys):
+    with pytest.raises(SystemExit) as done:
+        cli.main(["table", "--field", "kepler", "--integrator", "StormerVerlet", "--property", "volume"])
+    assert done.value.code == 0 and capsys.readouterr().out == "volume  Kepler  StormerVerlet  exact\n"
+    with pytest.raises(SystemExit) as done:
+        cli.main(["table", "--field", "Kepler", "--integrator", "RK4", "--property", "energy", "--format", "json"])
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["verdict"] == "order" and entry["order"] == 4 and entry["violation"][1] > 1e-9
+    for words, error in ((["--property", "enrgy"], "unknown property 'enrgy'"), (["--field", "Keplr"], "'Kepler'")):
+        with pytest.raises(SystemExit) as done:
+            cli.main(["table", *words])
+        assert done.value.code == 2 and error.lower() in capsys.readouterr().err.lower()
+    assert text([]) == "" and json.loads(as_json([])) == []
