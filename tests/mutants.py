@@ -1090,7 +1090,7 @@ MUTANTS = [
     Mutant(
         "a field that occurs twice counts once",
         "gradients/reversible.py",
-        "slope if totals[j] is None else totals[j] + slope",
+        "total if slope is None else total + slope",
         "slope",
         ("test_gradients.py", "-k", "gradients_of_a_flow and SymplecticEuler"),
     ),
@@ -1107,6 +1107,49 @@ MUTANTS = [
         "if all(kept):",
         "if any(kept):",
         ("test_table.py", "-k", "known_from_theory"),
+    ),
+    # learning dynamics
+    Mutant(
+        "L-BFGS with an unscaled loss",
+        "train/minimise.py",
+        "scale = scale or START / max(abs(number), 1e-200)",
+        "scale = 1.0",
+        ("test_minimise.py", "-k", "far_below"),
+    ),
+    Mutant(
+        "an infinite loss is trained on",
+        "train/minimise.py",
+        'raise keeper.stopped(f"the loss is {number} at step {step + 1} of {steps}")',
+        "pass",
+        ("test_minimise.py", "-k", "last_good_state"),
+    ),
+    Mutant(
+        "times that stand still",
+        "data/trajectories.py",
+        "np.diff(times) > 0",
+        "np.diff(times) >= 0",
+        ("test_trajectories.py", "-k", "wrong_csv"),
+    ),
+    Mutant(
+        "one step length for all samples",
+        "train/shooting.py",
+        "intervals.T.unsqueeze(2) / substeps",
+        "intervals.mean(0)[:, None, None] / substeps",
+        ("test_minimise.py", "-k", "irregular"),
+    ),
+    Mutant(
+        "predictions in the units of the model",
+        "tasks/simulator.py",
+        "self.centre + self.size * x[0].numpy()",
+        "x[0].numpy()",
+        ("test_simulate.py", "-k", "units_of_the_data"),
+    ),
+    Mutant(
+        "drift of a falling function ignored",
+        "tasks/drift.py",
+        "return max(0.0, float(np.diff(values).max())) if falls else float(np.abs(values - values[0]).max())",
+        "return 0.0",
+        ("test_simulate.py", "-k", "sees_what_is_lost"),
     ),
 ]
 

@@ -14,6 +14,14 @@ def explain(certificate: Certificate) -> str:
     """What is proved, in which arithmetic, and why, layer by layer."""
     c, worst = certificate, max(max(row) for row in certificate.constants)
     flows = sum(isinstance(layer, FlowCertificate) for layer in c.layers)
+    reasons: dict[str, int] = {}
+    for layer in c.layers:
+        for reason in (
+            layer.theorem,
+            layer.method,
+            *([layer.norm_theorem] if isinstance(layer, FlowCertificate) else []),
+        ):
+            reasons.setdefault(reason, len(reasons) + 1)
     return "\n".join(
         [
             f"{c.network}: every layer before the head together is {c.lipschitz:.12g}-Lipschitz in the l2 norm.",
@@ -21,8 +29,10 @@ def explain(certificate: Certificate) -> str:
             *([f"Of this, a factor of {c.scaling:.6g} is the scaling of the input."] if c.scaling != 1 else []),
             *_arithmetic(c),
             "Layer by layer:",
-            *(line for layer in c.layers for line in _layer(layer)),
+            *(_layer(layer, reasons) for layer in c.layers),
             f"{flows} flows; weights sha256 {c.weights_sha256[:16]}...",
+            "Why:",
+            *(f"  [{number}] {reason}." for reason, number in reasons.items()),
         ]
     )
 
@@ -45,14 +55,16 @@ def _arithmetic(c: Certificate) -> list[str]:
     ]
 
 
-def _layer(c: LayerCertificate) -> list[str]:
-    """One layer."""
-    lines = [f"  {c.name} ({c.kind}): {c.theorem}; Lipschitz constant {c.lipschitz:.12g} ({c.method})."]
+def _layer(c: LayerCertificate, reasons: dict[str, int]) -> str:
+    """One layer; the numbers in brackets stand for theorems, which layers of a kind share."""
+    parts = [
+        f"  {c.name} ({c.kind}): Lipschitz constant {c.lipschitz:.12g} [{reasons[c.theorem]}, {reasons[c.method]}]"
+    ]
     if isinstance(c, FlowCertificate):
         limit = "no limit" if c.step_limit is None else f"limit {c.step_limit:.6g}"
-        lines.append(
-            f"    ||A|| <= {c.norm_bound:.9g} ({c.norm_theorem}); {c.steps} step(s) of h = {c.h:.6g}, {limit}."
+        parts.append(
+            f"||A|| <= {c.norm_bound:.9g} [{reasons[c.norm_theorem]}], {c.steps} step(s) of h = {c.h:.6g}, {limit}"
         )
     if isinstance(c, SkewFlowCertificate):
-        lines.append(f"    every singular value of a step is within {c.deviation:.3g} of 1.")
-    return lines
+        parts.append(f"every singular value of a step is within {c.deviation:.3g} of 1")
+    return "; ".join(parts) + "."

@@ -33,6 +33,8 @@ from .port_hamiltonian import PortHamiltonian as PortHamiltonian
 from .potential import PairedPotential as PairedPotential
 from .potential import Potential as Potential
 from .potential import RidgePotential as RidgePotential
+from .rods import LearnedDoublePendulum as LearnedDoublePendulum
+from .rods import RigidRods as RigidRods
 from .schedule import PiecewiseConstant as PiecewiseConstant
 from .skew import SkewLinear as SkewLinear
 from .two_layer import TwoLayerField as TwoLayerField

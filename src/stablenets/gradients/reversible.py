@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from ..core.errors import ConvergenceError, InputError, message
 from ..core.properties import norm, positive
 from ..integrators import Integrator
-from .base import Gradient, Move
+from .base import Backpropagation, Gradient, Move
 
 
 class Reversible(Gradient):
@@ -66,19 +67,21 @@ class Reversible(Gradient):
     def run(self, moves: Sequence[Move], x: Tensor) -> Tensor:
         for move in moves:
             self.check(move.integrator, move.name)
-        tensors = _Inputs(moves)
-        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *tensors.all))
-        if not moves or not wanted or torch._C._are_functorch_transforms_active():
-            for move in moves:
-                x = move(x)
-            return x
-        return _Inverted.apply(tuple(moves), tensors, self.anchors, self.tolerance, x, *tensors.all)
+        if torch._C._are_functorch_transforms_active():
+            return Backpropagation().run(moves, x)
+        ends = [i * len(moves) // self.anchors for i in range(self.anchors + 1)]
+        for start, end in itertools.pairwise(ends):
+            if start < end:
+                inputs = _Inputs(moves[start:end])
+                x = _Inverted.apply(inputs, start, self.tolerance, x, *inputs.all)  # pyright: ignore[reportAssignmentType]
+        return x
 
 
 class _Inputs:
     """What a composition of steps depends on besides the state: each tensor once, and where each step has its own."""
 
     def __init__(self, moves: Sequence[Move]) -> None:
+        self.moves = moves
         self.all: list[Tensor] = []
         self.of_field: dict[nn.Module, list[int]] = {}
         self.index: dict[int, int] = {}
@@ -94,36 +97,32 @@ class _Inputs:
 
 
 class _Inverted(torch.autograd.Function):
-    """All steps as one operation."""
+    """The steps between two stored states as one operation: weights get their gradients part by part."""
 
     @staticmethod
-    def forward(ctx: Any, moves: Sequence[Move], inputs: _Inputs, anchors: int, tolerance: float | None, *tensors: Any):
-        x, n = tensors[0], len(moves)
-        places = sorted({i * n // anchors for i in range(anchors)})
-        stored = []
-        for i, move in enumerate(moves):
-            if i in places:
-                stored.append(x)
-            x = move(x)
-        ctx.moves, ctx.inputs, ctx.places = moves, inputs, places
-        ctx.tolerance = torch.finfo(x.dtype).eps ** (2 / 3) if tolerance is None else tolerance
-        ctx.save_for_backward(x, *stored, *tensors[1:])  # an error if weights are changed in place before backward
-        return x
+    def forward(
+        ctx: Any, inputs: _Inputs, first: int, tolerance: float | None, start: Tensor, *weights: Tensor
+    ) -> Tensor:
+        end = Backpropagation().run(inputs.moves, start)
+        ctx.inputs, ctx.first = inputs, first
+        ctx.tolerance = torch.finfo(start.dtype).eps ** (2 / 3) if tolerance is None else tolerance
+        ctx.save_for_backward(start, end, *weights)  # an error if weights are changed in place before backward
+        return end
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        x, *rest = ctx.saved_tensors
-        stored, weights = dict(zip(ctx.places, rest, strict=False)), ctx.inputs.all
+        stored, x = ctx.saved_tensors[:2]
+        weights: list[Tensor] = ctx.inputs.all
         totals: list[Tensor | None] = [None] * len(weights)
         seen: set[nn.Module] = set()
-        for i, move in reversed(list(enumerate(ctx.moves))):
+        for i, move in reversed(list(enumerate(ctx.inputs.moves))):
             after, x = x, move.integrator.inverse(move.field, x, move.h, move.t)
-            if i in stored:
-                _compare(x, stored[i], after, ctx.tolerance, i, move)
-                x = stored[i]
-            own = ctx.inputs.of_field[move.field]
-            place = ctx.inputs.of_h[i]
+            if i == 0:
+                _compare(x, stored, after, ctx.tolerance, ctx.first, move)
+                x = stored
+            own: list[int] = ctx.inputs.of_field[move.field]
+            place: int | None = ctx.inputs.of_h[i]
             with torch.enable_grad():
                 start = x.detach().requires_grad_()
                 h = move.h if place is None else move.h.detach().requires_grad_()
@@ -134,10 +133,11 @@ class _Inverted(torch.autograd.Function):
                     _complete(end, leaves, [weights[j] for j in own], move)
                 slopes = torch.autograd.grad(end, leaves, gradient, allow_unused=True)
             gradient = slopes[0]
-            for j, slope in zip([*own, *([] if place is None else [place])], slopes[1:], strict=True):
-                if slope is not None:
-                    totals[j] = slope if totals[j] is None else totals[j] + slope
-        return None, None, None, None, gradient, *totals
+            places = own if place is None else [*own, place]
+            for j, slope in zip(places, slopes[1:], strict=True):
+                total = totals[j]
+                totals[j] = slope if total is None else total if slope is None else total + slope
+        return None, None, None, gradient, *totals
 
 
 def _compare(found: Tensor, stored: Tensor, after: Tensor, tolerance: float, i: int, move: Move) -> None:
@@ -147,8 +147,8 @@ def _compare(found: Tensor, stored: Tensor, after: Tensor, tolerance: float, i: 
         worst = float(error.nan_to_num(nan=math.inf).max())
         raise ConvergenceError(
             message(
-                f"inverting the steps back to step {i} ({move.name}) misses the stored state by {worst:.1g} (relative): "
-                "the gradient would be wrong",
+                f"inverting the steps back to step {i} ({move.name}) misses the stored state by {worst:.1g} "
+                "(relative): the gradient would be wrong",
                 f"at most {tolerance:.1g}",
                 "Steps that contract, autocast, dropout, or weights changed since the forward pass do this. Take more "
                 "anchors, float64, or gradient=Backpropagation().",

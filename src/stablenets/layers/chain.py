@@ -32,11 +32,12 @@ class Chain(Layer):
 
     def __init__(self, *layers: nn.Module, gradient: Gradient | None = None) -> None:
         super().__init__()
-        for i, layer in enumerate(layers if gradient is not None else ()):
-            if not isinstance(layer, Flow):
-                given = f"layers.{i} is a {type(layer).__name__}"
-                raise TypeError(message(given, f"a Flow, for {type(gradient).__name__}"))
-            gradient.check(layer.integrator, f"layers.{i} (Flow)")
+        if gradient is not None:
+            for i, layer in enumerate(layers):
+                if not isinstance(layer, Flow):
+                    given = f"layers.{i} is a {type(layer).__name__}"
+                    raise TypeError(message(given, f"a Flow, for {type(gradient).__name__}"))
+                gradient.check(layer.integrator, f"layers.{i} (Flow)")
         self.layers, self.gradient = nn.ModuleList(layers), gradient
         self.input_shape = getattr(layers[0], "input_shape", None) if layers else None
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..fields import NormConserving, SkewLinear, TwoLayerField
-from ..integrators import Cayley, Euler, Midpoint, Projection
+from ..integrators import RK4, Cayley, Euler, Projection
 from ..layers import Chain, Flow, load, save
 from ..linear import Dense, SkewDense
 from ..report.panels import Curve, Panel, draw_panels
@@ -46,7 +46,7 @@ def residual(width: int) -> Chain:
 def conserving(width: int) -> Chain:
     """Two steps along norm-conserving fields."""
     fields = [NormConserving(Dense(POINTS, width), Dense(POINTS, width), gate=Dense(POINTS, width)) for _ in range(2)]
-    return Chain(*(Flow(f, Projection(Midpoint()), h=1.0) for f in fields))
+    return Chain(*(Flow(f, Projection(RK4()), h=1.0) for f in fields))
 
 
 NETWORKS: dict[str, Callable[[], Chain]] = {

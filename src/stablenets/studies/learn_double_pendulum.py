@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..fields import DeepPotential, Field, FreeField, GeneralHamiltonian, RidgePotential
+from ..fields import DeepPotential, Field, FreeField, GeneralHamiltonian, LearnedDoublePendulum, RidgePotential
 from ..integrators import RATTLE, RK4, GaussLegendre4, Integrator
 from ..linear import Dense
 from ..report.panels import Curve, Panel, draw_panels
-from ..systems import DoublePendulum, DoublePendulumCartesian, LearnedDoublePendulum
+from ..systems import DoublePendulum, DoublePendulumCartesian
 from ..tasks.progress import Progress, silent
 from ..train import minimise
 from ..train.shooting import Shooting

@@ -42,7 +42,7 @@ from ._folder import once, open_folder, seeded, write_table
 from ._learning import mean_square, roll_out, size, windows
 
 H, PAIRS, TESTED, LONG = 0.1, 40, 100, 1000
-SEEDS, WEIGHTS = 3, 2
+SEEDS, WEIGHTS, TRIALS = 3, 2, 4
 FIELDS: dict[str, Callable[[int], Field]] = {
     "separable": lambda w: SeparableHamiltonian(_ridge(w), _ridge(w)),
     "mechanical": lambda w: SeparableHamiltonian(_quadratic(), _ridge(w)),
@@ -135,6 +135,7 @@ SYSTEMS = {
     "pendulum": System(Pendulum(), (0.2, 2.0), 46),
 }
 NOISE, STRETCH, HORIZON, FINE = 0.1, 5, 20.0, 200
+WEIGHT = 1e-3  # of the states in the loss
 
 
 def learn_noisy(system: str, kind: str, seed: int, quick: bool, told: Progress) -> dict[str, Any]:
@@ -144,29 +145,42 @@ def learn_noisy(system: str, kind: str, seed: int, quick: bool, told: Progress) 
     clean = true.solve(true.starts(25, random), dt, true.points - 1)
     slopes = windows(2 * true.field(clean.reshape(-1, 2)).view(clean.shape), STRETCH)
     seen = windows(clean + NOISE * torch.from_numpy(random.standard_normal(clean.shape)), STRETCH)
-    began = time.process_time()
-    with seeded(seed):
-        field = FIELDS[kind](4).double()
-        net = Shooting(field, seen[:, 0], free=True)
-
-        def loss(net: nn.Module, step: int) -> Tensor:
-            x = net(dt, count=STRETCH)
-            # derivatives are exact, so they weigh more than states
-            return (field(x.flatten(0, 1)).view(x.shape) - slopes).square().mean() + 1e-3 * (x - seen).square().mean()
-
-        name = f"{system}, {kind}, seed {seed}"
-        steps, refine = (20, 5) if quick else (500, 2000)
-        minimise(net, loss, steps=steps, refine=refine, peak=3e-2, on_step=lambda i, n, v: told(name, i, n, f"{v:.1e}"))
-        told(name, steps + refine, steps + refine, "")
+    began, explained = time.process_time(), 2 * WEIGHT * NOISE**2  # what noise alone leaves, and a little more
+    best: tuple[float, Field] | None = None
+    for trial in range(1 if quick else TRIALS):
+        task, steps, refine = (
+            f"{system}, {kind}, seed {seed}, weights {trial + 1}",
+            *((20, 5) if quick else (500, 2000)),
+        )
+        with seeded(100 * seed + trial):
+            field = FIELDS[kind](4).double()
+            told(task, 0, steps + refine, "")
+            error = minimise(
+                Shooting(field, seen[:, 0], free=True),
+                lambda net, step, f=field: _noisy_loss(net(dt, count=STRETCH), f, seen, slopes),
+                steps=steps, refine=refine, peak=3e-2,
+            )  # fmt: skip
+        told(task, steps + refine, steps + refine, f"{error:.1e}")
+        if best is None or error < best[0]:
+            best = error, field
+        if error < explained:  # no local minimum
+            break
+    assert best is not None
+    field = best[1]
     method = BlanesMoan4() if isinstance(field, SeparableHamiltonian) else RK4()
     start = true.starts(10, np.random.default_rng(1000 + seed))
     found, exact = roll_out(field, method, start, HORIZON / FINE, FINE), true.solve(start, HORIZON / FINE, FINE)
     return {
-        "system": system, "network": kind, "parameters": size(field), "seed": seed,
+        "system": system, "network": kind, "parameters": size(field), "seed": seed, "train": best[0],
         "energy error": mean_square(true.energy(found), true.energy(exact)),
         "trajectory error": mean_square(found, exact), "seconds": round(time.process_time() - began, 1),
         "states": found[0].tolist(), "exact": exact[0].tolist(),
     }  # fmt: skip
+
+
+def _noisy_loss(x: Tensor, field: Field, seen: Tensor, slopes: Tensor) -> Tensor:
+    """Derivatives are exact, so they weigh more than states."""
+    return (field(x.flatten(0, 1)).view(x.shape) - slopes).square().mean() + WEIGHT * (x - seen).square().mean()
 
 
 # --- the study ----------------------------------------------------------------------------------------------------
@@ -176,8 +190,8 @@ MAP_COLUMNS = {
     "energy drift": ".1e", "seconds": ".0f",
 }  # fmt: skip
 NOISY_COLUMNS = {
-    "system": "", "network": "", "parameters": "", "seed": "", "energy error": ".1e", "trajectory error": ".1e",
-    "seconds": ".0f",
+    "system": "", "network": "", "parameters": "", "seed": "", "train": ".1e", "energy error": ".1e",
+    "trajectory error": ".1e", "seconds": ".0f",
 }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ from ._held_out import spread
 
 TURNS, SIZE = 2.25, 4.0  # of the spirals; SIZE is their outer radius
 H, WIDTH, SPLIT_WIDTH = 1.0, 4, 6  # units of A, and of each of the two matrices of a Hamiltonian layer
-POINTS, STEPS, QUICK_STEPS, PEAK, SEEDS = 1000, 3000, 20, 2e-2, range(5)
+POINTS, STEPS, QUICK_STEPS, PEAK, SEEDS = 4000, 3000, 20, 2e-2, range(5)
 WATCHED = 8  # test points at which Jacobians are taken
 SNAPSHOTS = 16  # times at which they are, with the first and the last
 

@@ -2,7 +2,6 @@ from .advection import LinearAdvection as LinearAdvection
 from .double_pendulum import DoublePendulum as DoublePendulum
 from .henon_heiles import HenonHeiles as HenonHeiles
 from .kepler import Kepler as Kepler
-from .learned_chain import LearnedDoublePendulum as LearnedDoublePendulum
 from .linear import LinearSystem as LinearSystem
 from .n_link import NLinkPendulum as NLinkPendulum
 from .oscillator import HarmonicOscillator as HarmonicOscillator

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from ..core.claims import Claims
-from ..core.linalg import divide
 from ..core.properties import FirstIntegral, Invariant
 from ..core.regions import TangentTo, Within
 from ..fields.base import Norm, upper_bound
-from ..fields.constrained import ConstrainedField
+from ..fields.rods import RigidRods
 
 
-class DoublePendulumCartesian(ConstrainedField):
+class DoublePendulumCartesian(RigidRods):
     """The places q = (x_1, y_1, x_2, y_2) of both bobs, y upwards, and their momenta p: states (batch, 8).
 
     Constraints: (|q_1|^2 - l_1^2) / 2 = 0 and (|q_2 - q_1|^2 - l_2^2) / 2 = 0.
@@ -48,29 +47,6 @@ class DoublePendulumCartesian(ConstrainedField):
 
     def force(self, q: Tensor, t: float = 0.0) -> Tensor:
         return (-self.gravity * self.masses(q) * q.new_tensor([0.0, 1.0, 0.0, 1.0])).expand_as(q)
-
-    def rods(self, q: Tensor) -> Tensor:
-        """The vectors along both rods, (batch, 2, 2)."""
-        first, second = q.chunk(2, 1)
-        return torch.stack([first, second - first], 1)
-
-    def constraint(self, q: Tensor) -> Tensor:
-        return (self.rods(q).square().sum(2) - q.new_tensor(self.lengths).square()) / 2
-
-    def constraint_jacobian(self, q: Tensor) -> Tensor:
-        first, second = self.rods(q).unbind(1)
-        rows = torch.cat([first, torch.zeros_like(first)], 1), torch.cat([-second, second], 1)
-        return torch.stack(rows, 1)
-
-    def nearest(self, x: Tensor) -> Tensor:
-        """The rods brought to their lengths, and the momenta's part along them removed."""
-        q, p = x.chunk(2, 1)
-        rods = self.rods(q)
-        first, second = (rods / rods.norm(dim=2, keepdim=True) * q.new_tensor(self.lengths).unsqueeze(1)).unbind(1)
-        q = torch.cat([first, first + second], 1)
-        g = self.constraint_jacobian(q)
-        along = divide(self.stiffness(g), (g @ (p / self.masses(p)).unsqueeze(2)).squeeze(2))
-        return torch.cat([q, p - self.react(g, along)], 1)
 
     def from_angles(self, angles: Tensor, velocities: Tensor) -> Tensor:
         """The state (batch, 8) with angles (batch, 2) from the lowest point and angular velocities (batch, 2)."""
