@@ -65,7 +65,7 @@ CASES = {
 def solutions(count: int, intervals: int, random: np.random.Generator) -> Tensor:
     """Exact states (count, 1 + intervals, 4) in angles and momenta, that start at rest at angles of up to 1."""
     start = np.concatenate([random.uniform(-1, 1, (count, 2)), np.zeros((count, 2))], 1)
-    return roll_out(ANGLES, RK4(), torch.from_numpy(start), DT, intervals, 20)
+    return roll_out(ANGLES, RK4(), torch.from_numpy(start), DT, intervals, 8)
 
 
 def cartesian(x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def learn(name: str, seed: int, quick: bool, told: Progress) -> dict[str, Any]:
         def loss(net: nn.Module, step: int) -> Tensor:
             return (net(DT, count=STRETCH) - seen).square().mean()
 
-        task, steps, refine = f"{name}, seed {seed}", *((5, 2) if quick else (300, 500))
+        task, steps, refine = f"{name}, seed {seed}", *((3, 1) if quick else (300, 500))
         minimise(net, loss, steps=steps, refine=refine, on_step=lambda i, n, v: told(task, i, n, f"{v:.1e}"))
         told(task, steps + refine, steps + refine, "")
     count = HORIZON // 20 if quick else HORIZON

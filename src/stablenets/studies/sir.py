@@ -65,7 +65,7 @@ def learn(kind: str, seed: int, quick: bool, told: Progress) -> dict[str, Any]:
     """Learn with one structure, and measure errors, sums and signs."""
     make, method, name = FIELDS[kind]
     random = np.random.default_rng(seed)
-    seen = windows(exact(starts(LEARNED, random)), STRETCH)
+    seen = windows(exact(starts(3 if quick else LEARNED, random)), STRETCH)
     began = time.process_time()
     with seeded(seed):
         field = make().double()
@@ -74,7 +74,7 @@ def learn(kind: str, seed: int, quick: bool, told: Progress) -> dict[str, Any]:
         def loss(net: nn.Module, step: int) -> Tensor:
             return (net(DT, SUBSTEPS, count=STRETCH) - seen).square().mean()
 
-        task, steps, refine = f"{kind}, seed {seed}", *((10, 2) if quick else (300, 300))
+        task, steps, refine = f"{kind}, seed {seed}", *((5, 1) if quick else (300, 300))
         minimise(net, loss, steps=steps, refine=refine, on_step=lambda i, n, v: told(task, i, n, f"{v:.1e}"))
         told(task, steps + refine, steps + refine, "")
     start = starts(TESTED, np.random.default_rng(1000 + seed))
