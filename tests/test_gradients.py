@@ -158,10 +158,14 @@ def test_training_is_the_same():
 def test_derivatives_of_higher_order_and_transforms():
     chain, x = net(3, 4, Reversible()).double(), torch.randn(3, 4, dtype=torch.float64)
     torch.testing.assert_close(jacobian(chain, x), jacobian(Chain(*chain.layers), x))
-    v = x.clone().requires_grad_()
-    (first,) = torch.autograd.grad(chain(v).pow(2).sum(), v, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+    found = []
+    for module in (chain, Chain(*chain.layers)):
+        v = x.clone().requires_grad_()
+        (first,) = torch.autograd.grad(module(v).pow(2).sum(), v, create_graph=True)
+        found.append(torch.autograd.grad(first.pow(2).sum(), [v, *module.parameters()]))
+        # reverse over reverse: its result depends on a second derivative, and was once zero without a word
+        found[-1] += (torch.autograd.functional.jvp(module, x, torch.ones_like(x), create_graph=True)[1],)
+    assert_close(list(found[0]), list(found[1]), 1e-10)
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..core.errors import ConvergenceError, InputError, message
 from ..core.properties import norm, positive
@@ -29,7 +28,7 @@ class Reversible(Gradient):
     pass stops with an error instead of returning a gradient. Dropout, autocast, or weights that change between the
     forward and the backward pass show in the same way.
 
-    Derivatives are of first order; under `torch.func` transforms it is backpropagation.
+    With `create_graph=True`, and under `torch.func` transforms, it is backpropagation: those need all states anyway.
 
     Args:
         anchors: stored states, evenly spaced; the first state is always one.
@@ -110,10 +109,14 @@ class _Inverted(torch.autograd.Function):
         return end
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         stored, x = ctx.saved_tensors[:2]
         weights: list[Tensor] = ctx.inputs.all
+        if torch.is_grad_enabled():  # create_graph=True: the gradient must have derivatives itself
+            end, inputs = Backpropagation().run(ctx.inputs.moves, stored), [stored, *weights]
+            leaves = [t for t in inputs if t.requires_grad]
+            found = iter(torch.autograd.grad(end, leaves, gradient, create_graph=True, allow_unused=True))
+            return None, None, None, *(next(found) if t.requires_grad else None for t in inputs)
         totals: list[Tensor | None] = [None] * len(weights)
         seen: set[nn.Module] = set()
         for i, move in reversed(list(enumerate(ctx.inputs.moves))):

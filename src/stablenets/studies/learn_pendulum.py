@@ -203,24 +203,25 @@ def run(*, data: str | None = None, out: Path | None = None, quick: bool = False
         InputError: `data` is given: the study makes its own.
     """
     folder = open_folder("learn-pendulum", data=data, out=out, quick=quick, settings={"quick": quick})
-    seeds = range(1 if quick else SEEDS)
-    maps = [
-        once(
-            folder / "pairs" / f"{kind}-{type(method).__name__}-{seed}.json",
-            lambda k=kind, w=width, m=method, s=seed: learn_map(k, w, m, s, quick, progress),
-        )
-        for kind, width, method in MAPS
-        for seed in seeds
-    ]
-    noisy = [
-        once(
-            folder / "noisy" / f"{system}-{kind}-{seed}.json",
-            lambda y=system, k=kind, s=seed: learn_noisy(y, k, s, quick, progress),
-        )
-        for system in SYSTEMS
-        for kind in FIELDS
-        for seed in seeds
-    ]
+    with seeded(0):  # for one thread everywhere
+        seeds = range(1 if quick else SEEDS)
+        maps = [
+            once(
+                folder / "pairs" / f"{kind}-{type(method).__name__}-{seed}.json",
+                lambda k=kind, w=width, m=method, s=seed: learn_map(k, w, m, s, quick, progress),
+            )
+            for kind, width, method in MAPS
+            for seed in seeds
+        ]
+        noisy = [
+            once(
+                folder / "noisy" / f"{system}-{kind}-{seed}.json",
+                lambda y=system, k=kind, s=seed: learn_noisy(y, k, s, quick, progress),
+            )
+            for system in SYSTEMS
+            for kind in FIELDS
+            for seed in seeds
+        ]
     write_table(folder / "pairs.md", MAP_COLUMNS, [_numbers(row) for row in maps])
     write_table(folder / "noisy.md", NOISY_COLUMNS, [_numbers(row) for row in noisy])
     _draw(maps, noisy, folder / "learn-pendulum.svg")
