@@ -151,14 +151,14 @@ def learn_noisy(system: str, kind: str, seed: int, quick: bool, told: Progress) 
     for trial in range(1 if quick else TRIALS):
         task, steps, refine = (
             f"{system}, {kind}, seed {seed}, weights {trial + 1}",
-            *((20, 5) if quick else (500, 2000)),
+            *((20, 5) if quick else (500, 1500)),
         )
         with seeded(100 * seed + trial):
-            field = FIELDS[kind](4).double()
+            field = FIELDS[kind](8).double()
             told(task, 0, steps + refine, "")
             error = minimise(
                 Shooting(field, seen[:, 0], free=True),
-                lambda net, step, f=field: _noisy_loss(net(dt, count=STRETCH), f, seen, slopes),
+                lambda net, step, f=field, n=steps: _noisy_loss(net(dt, count=STRETCH, hold=step < n), f, seen, slopes),
                 steps=steps, refine=refine, peak=3e-2,
             )  # fmt: skip
         told(task, steps + refine, steps + refine, f"{error:.1e}")

@@ -162,7 +162,7 @@ def _learn(run: Run, config: SimulateConfig, data: Trajectories, progress: Progr
     every = max(1, (config.steps + config.refine) // 200)
 
     def loss(net: torch.nn.Module, step: int) -> Tensor:
-        found = net(intervals, substeps)
+        found = net(intervals, substeps, hold=step < config.steps * 3 // 4)
         return (found[:, found.shape[1] - compared.shape[1] :] - compared).square().mean()
 
     def on_step(step: int, total: int, value: float) -> None:

@@ -33,18 +33,20 @@ class Shooting(nn.Module):
         self.field, self.method = field, method or RK4()
         self.starts = nn.Parameter(starts.clone(), requires_grad=free)
 
-    def forward(self, intervals: Tensor | float, substeps: int = 1, *, count: int = 0) -> Tensor:
+    def forward(self, intervals: Tensor | float, substeps: int = 1, *, count: int = 0, hold: bool = False) -> Tensor:
         """States (windows, 1 + n, d) at the start and after each of n intervals.
 
         Args:
             intervals: their lengths (windows, n), different for each sample; or one length for all, with `count` of
                 them (which every method can do).
             substeps: steps per interval.
+            hold: take the starts as constants. Learn the field like that first: where its initial weights are far off,
+                free starts run away to states from which it fits, and stay there in a local minimum.
         """
         if isinstance(intervals, Tensor) and not isinstance(self.method, RK4):
             raise InputError(message(f"intervals (windows, n) for {type(self.method).__name__}", "one length, or RK4"))
         sizes = list(intervals.T.unsqueeze(2) / substeps) if isinstance(intervals, Tensor) else []
-        states: list[Tensor] = [self.starts]
+        states: list[Tensor] = [self.starts.detach() if hold else self.starts]
         for h in sizes or [intervals / substeps] * count:
             x: Tensor = states[-1]
             for _ in range(substeps):
