@@ -1,4 +1,4 @@
-"""C6, lecture: the norm-preserving flow map of the linear advection equation, learned from pairs of states.
+"""Lecture: the norm-preserving flow map of the linear advection equation, learned from pairs of states.
 
 The equation on a periodic grid, u' = D u with D skew, keeps |u|. Three networks learn u(0) -> u(STEP) from pairs:
 

@@ -1,4 +1,4 @@
-"""C7, lecture "imposing structure": a norm-preserving architecture, or a regulariser in the loss that asks for it.
+"""Lecture "imposing structure": a norm-preserving architecture, or a regulariser in the loss that asks for it.
 
 The flow map x(0) -> x(STEP) of the free rigid body is learned from pairs; it keeps |x|. All networks share one trunk
 N(x), a ResNet of two Euler steps:

@@ -1,4 +1,4 @@
-"""A5, ADef slides: depth beats width (Telgarsky), and one hidden layer is dense (Leshno et al.).
+"""ADef slides: depth beats width (Telgarsky), and one hidden layer is dense (Leshno et al.).
 
 The points x_i = i / n, n = 2^k, have alternating labels i mod 2.
 

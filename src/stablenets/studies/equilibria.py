@@ -1,4 +1,4 @@
-"""C11, chapter 5: phase portraits of linear systems (Fig. 5), and the Lyapunov functions of Exercises 10 to 12.
+"""Chapter 5: phase portraits of linear systems (Fig. 5), and the Lyapunov functions of Exercises 10 to 12.
 
 - Exercise 10: x' = A x, A diagonalisable, is asymptotically stable exactly when all real parts of its eigenvalues are
   negative, and stable exactly when none is positive. Then P with A^T P + P A = -I, or the sum of squares in coordinates

@@ -1,4 +1,4 @@
-"""A3, lecture "A visual understanding": points of two classes flow through a ResNet, lifted from the plane to R^3.
+"""Lecture "A visual understanding": points of two classes flow through a ResNet, lifted from the plane to R^3.
 
 x' = B(t)^T tanh(A(t) x + b(t)) with weights that are piecewise constant in time, and x(0) = (p, 0): one Euler step for
 each piece is a ResNet. The classes are a disc and a ring around it. No flow of the plane brings them apart by a line,

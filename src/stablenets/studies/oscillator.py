@@ -1,4 +1,4 @@
-"""A2, chapter Exercise 3 and Fig. 3: the harmonic oscillator, and what each integrator does to its energy.
+"""Chapter Exercise 3 and Fig. 3: the harmonic oscillator, and what each integrator does to its energy.
 
 What is proved, for E = (x^2 + p^2) / 2 and steps of size h from (1, 0):
 

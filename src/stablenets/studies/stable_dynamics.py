@@ -1,4 +1,4 @@
-"""C12, C13, N7: learned dynamics with a stable equilibrium, and contracting ones, in continuous and in discrete time.
+"""Learned dynamics with a stable equilibrium, and contracting ones, in continuous and in discrete time.
 
 Stable (chapter (29), Kolter & Manek): the double pendulum with friction is learned from states and their derivatives by
 `LyapunovStable`, whose V falls along every solution. In discrete time this is lost by Euler's method and RK4;

@@ -1,4 +1,4 @@
-"""A4, chapter Fig. 2 and 4: vanishing gradients of a deep MLP, beside a ResNet and a Hamiltonian network.
+"""Chapter Fig. 2 and 4: vanishing gradients of a deep MLP, beside a ResNet and a Hamiltonian network.
 
 Two arms of a "Swiss roll" in the plane, put into R^4 by (a, b) -> (a, 0, b, 0), are to be told apart. All layers keep
 R^4 and have 36 parameters; a linear map into R^2 ends each network. A layer is

@@ -1,4 +1,4 @@
-"""B10: the Wasserstein-1 distance of point clouds, bounded from below by a 1-Lipschitz critic, beside the exact one.
+"""The Wasserstein-1 distance of point clouds, bounded from below by a 1-Lipschitz critic, beside the exact one.
 
 Kantorovich and Rubinstein: W1 is the largest mean f(x) - mean f(y) over all 1-Lipschitz f. A network that is
 L-Lipschitz by construction is trained to make that difference large; divided by the L of its certificate, with the
