@@ -1,0 +1,42 @@
+"""What commands share: how they show progress, how they end, what they print."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+Show = Literal["bars", "json", "none"]
+USAGE, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
+
+
+@contextlib.contextmanager
+def resumable(command: str) -> Iterator[None]:
+    """Say on Ctrl-C which command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Go on with: {command}") from None
+
+
+def write_report(runs: list[Path], out: Path) -> Path:
+    """Build the page and return its path."""
+    from ..report import build
+    from ..report.simulate import build_simulation
+
+    if len(runs) == 1 and (runs[0] / "predictions.npz").is_file():
+        return build_simulation(runs[0], out)
+    return build(runs, out)
+
+
+def conclude(paths: list[Path], page: Path, progress: Show) -> None:
+    """Print the table of results, how to check what is proved, and where the report is; for people only."""
+    if progress == "json":
+        return
+    from ..console import results, say
+
+    for certified in results(paths):
+        say(f"Check what is proved, by independent code: stablenets verify {shlex.quote(str(certified))}")
+    say(f"The report: {page}")
