@@ -138,8 +138,8 @@ def _check(
     if not isinstance(field, method.needs):
         accepted = ", ".join(Integrator.accepting(field)) if isinstance(field, Field) else "none, as it is no Field"
         raise TypeError(
-            f"{type(method).__name__} integrates a {method.needs.__name__}, but got {type(field).__name__}. Integrators "
-            f"that accept it: {accepted}."
+            f"{type(method).__name__} integrates a {method.needs.__name__}, but got {type(field).__name__}. "
+            f"Integrators that accept it: {accepted}."
         )
     way.check(method, "integrate")
     if not adaptive and (h is None) == (steps is None):
