@@ -89,11 +89,12 @@ class _Adjoint:
     def back(self, i: int, x: Tensor, a: Tensor, given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """(x, a) before step `i` from those after it; `given` are its outputs and their gradients."""
         move, places = self.inputs.moves[i], self.inputs.of_move[i]
-        rows, stops = None, []
+        rows: Tensor | None = None
+        stops: list[Any] = []
         if isinstance(move, DenseMove):
             rows = move.rows
             if given is not None and move.offsets is not None:
-                stops = list(zip(move.offsets.tolist(), *given, strict=True))
+                stops = list(zip(move.offsets.tolist(), given[0], given[1], strict=True))
         elif given is not None:
             x, a = given[0], a + given[1]
         y, b = (x, a) if rows is None else (x[rows], a[rows])
@@ -120,7 +121,8 @@ class _Adjoint:
         """One step of size `h` of x' = f, a' = -(df/dx)^T a, theta' = -(df/dtheta)^T a."""
         if h == 0:
             return x, a
-        method, own = move.integrator, self.inputs.of_field[move.field]
+        method: Any = move.integrator
+        own = self.inputs.of_field[move.field]
         weights = [self.weights[j] for j in own]
         of_x: list[Tensor] = []
         of_a: list[Tensor] = []

@@ -21,7 +21,7 @@ class DiscreteAdjoint(Gradient):
     discrete counterpart of `ContinuousAdjoint`; Hairer, Lubich & Wanner, VI.9.) It needs the memory of one state per
     step, and the time of one forward pass more than backpropagation.
 
-    With `create_graph=True`, and under `torch.func` transforms, it is backpropagation: those need all operations anyway.
+    With `create_graph=True`, and under `torch.func` transforms, it is backpropagation: those need all operations.
     A field with random numbers (dropout) gets others in the backward pass, which then belongs to another function.
 
     Raises:
