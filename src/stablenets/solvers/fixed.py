@@ -43,7 +43,7 @@ def equal_steps(
 
 
 def solve_fixed(moves: Sequence[Move], index: Sequence[int], x0: Tensor, way: Gradient) -> Solution:
-    """Take the steps. Samples that come to nothing are constants, so that they do no harm to gradients of the others."""
+    """Take the steps. Samples that come to nothing are constants, so as not to spoil the gradients of the others."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():  # no decisions there
         states = _states(moves, index, x0, way)
         finite = states.isfinite().flatten(2).all(2).all(0)
