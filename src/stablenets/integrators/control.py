@@ -28,8 +28,7 @@ def sizes(method: EmbeddedRungeKutta, v: Tensor, x: Tensor, y: Tensor, joint: bo
         found = np.array([float(torch.linalg.vector_norm(scaled)) / max(scaled.numel(), 1) ** 0.5])
     else:
         flat = scaled.flatten(1)
-        norms = torch.linalg.vector_norm(flat, dim=1).double() / max(flat.shape[1], 1) ** 0.5
-        found = norms.cpu().numpy()
+        found = np.array(torch.linalg.vector_norm(flat, dim=1).tolist()) / max(flat.shape[1], 1) ** 0.5
     return np.where(np.isfinite(found), found, np.inf)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..core.errors import InputError, message
 from ..fields import Field
+from ..gradients import Backpropagation, Gradient
 from ..integrators import Integrator
 
 
@@ -42,3 +43,20 @@ def check(field: Field, x0: Tensor, t0: float, method: Integrator[Any]) -> None:
     if slope.shape != x0[:2].shape or slope.dtype != x0.dtype:
         given = f"{type(field).__name__} gives {tuple(slope.shape)} of {slope.dtype} for states {tuple(x0[:2].shape)}"
         raise InputError(message(f"{given} of {x0.dtype}", "slopes like the states"))
+
+
+def check_transforms(adaptive: bool, tensor_times: bool, way: Gradient) -> None:
+    """Refuse what PyTorch's transforms cannot trace: decisions that depend on numbers.
+
+    Raises:
+        InputError: naming what can be transformed.
+    """
+    if torch.compiler.is_compiling() and (adaptive or tensor_times or not isinstance(way, Backpropagation)):
+        needed = "steps of equal sizes (h or steps), times as numbers, and gradient=Backpropagation()"
+        raise InputError(message("integrate under torch.compile", needed))
+    if adaptive and torch._C._are_functorch_transforms_active():
+        kinds = [level.key() for level in torch._C._functorch.get_interpreter_stack() or ()]
+        if torch._C._functorch.TransformType.Vmap in kinds:
+            needed = "steps of equal sizes (h or steps)"
+            todo = "Or leave vmap: samples of one batch have steps of their own with joint=False."
+            raise InputError(message("adaptive steps under torch.func.vmap", needed, todo))

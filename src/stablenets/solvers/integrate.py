@@ -13,7 +13,7 @@ from ..core.errors import InputError, IntegrationError, message
 from ..fields import Field
 from ..gradients import Backpropagation, Gradient
 from ..integrators import Dopri5, EmbeddedRungeKutta, Integrator
-from .check import check
+from .check import check, check_transforms
 from .clock import Clock
 from .fixed import equal_steps, solve_fixed
 from .joint import solve_jointly
@@ -65,13 +65,15 @@ def integrate(
     """
     method = Dopri5() if integrator is None else integrator
     way = Backpropagation() if gradient is None else gradient
+    adaptive = isinstance(method, EmbeddedRungeKutta) and h is None and steps is None
+    check_transforms(adaptive, isinstance(times, Tensor), way)
     clock = Clock(times)
     check(field, x0, clock.start, method)
     way.check(method, "integrate")
     for name, value in (("h", h), ("steps", steps)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(message(f"{name}={value}", f"a positive, finite {name}; the times say the direction"))
-    if isinstance(method, EmbeddedRungeKutta) and h is None and steps is None:
+    if adaptive:
         found = _adaptive(method, field, x0, clock, way)
     elif (h is None) == (steps is None):
         todo = "Or take an integrator that chooses its steps: Bosh3, Dopri5, Tsit5."
@@ -83,7 +85,7 @@ def integrate(
     return found
 
 
-def _adaptive(method: EmbeddedRungeKutta, field: Field, x0: Tensor, clock: Clock, way: Gradient) -> Solution:
+def _adaptive(method: Any, field: Field, x0: Tensor, clock: Clock, way: Gradient) -> Solution:
     if clock.start == clock.end:  # x + 0 f(x, t): f is its derivative in the times
         return solve_fixed(*equal_steps(method, field, clock, None, 1), x0, way)
     wanted = torch.is_grad_enabled()
