@@ -120,7 +120,10 @@ def test_every_parameter_learns():
 def test_gradients_flow_through_reversible_steps():
     field = SkewLinear(SkewDense(4))
     make = {"integrator": Cayley(), "steps": 5, "input_shape": (3,)}
-    nets = [NeuralODE(Lift(3, 4), field, NormalisedHead(4, 2), **make, gradient=g) for g in (None, sn.gradients.Reversible())]
+    nets = [
+        NeuralODE(Lift(3, 4), field, NormalisedHead(4, 2), **make, gradient=g)
+        for g in (None, sn.gradients.Reversible())
+    ]
     nets[1].load_state_dict(nets[0].state_dict())
     x, found = torch.randn(5, 3), []
     for net in nets:
@@ -186,7 +189,9 @@ def test_constants_of_exact_flows_are_attained():
     least = exact_flow(Claims([Lipschitz(2.0)]), 0.5).get(Expansive).bound
     assert math.exp(-1) * (1 - 1e-12) <= least <= math.exp(-1)
     v = Invariant("V", lambda x: x.square().sum(1), degree=2)
-    factor = exact_flow(sn.Claims(EquilibriumContracting(Dense(2, 3), Dense(2, 3), gate=Dense(2, 3), rate=0.5).claims()), 2.0)
+    factor = exact_flow(
+        sn.Claims(EquilibriumContracting(Dense(2, 3), Dense(2, 3), gate=Dense(2, 3), rate=0.5).claims()), 2.0
+    )
     assert factor.get(Decreases).factor == pytest.approx(math.exp(-2.0), rel=1e-12)
     kept = exact_flow(Claims([FirstIntegral(v), DivergenceFree(), Cocoercive(1.0)]), 1.0)
     assert Preserves(v) in kept and kept.get(Lipschitz) == Lipschitz(1.0)

@@ -64,9 +64,7 @@ def find_points(name: str, *, count: int, test: float, seed: int) -> Points:
     order = random.permutation(len(rows))
     kept = len(rows) - round(test * len(rows))
     if kept < LEAST:
-        raise InputError(
-            message(f"{path} has {kept} rows to learn from", f"at least {LEAST}", "Take more, or --test 0.")
-        )
+        raise InputError(message(f"{path} has {kept} rows to learn from", f"at least {LEAST}", "Or take --test 0."))
     return Points(names, rows[order[:kept]], rows[order[kept:]])
 
 

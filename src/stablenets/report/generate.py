@@ -90,14 +90,16 @@ def sentence(result: dict[str, Any]) -> str:
     """The likelihood of a run in words.
 
     >>> sentence({"negative_log_likelihood": 2.15, "standard_error": 0.01, "entropy": 2.14, "points": 400,
-    ...     "held_out": True})
-    'Negative log-likelihood 2.150 +- 0.010 nats on 400 points, not learned from; the entropy of the data is 2.138...'
+    ...     "excess": None, "held_out": True})
+    'Negative log-likelihood 2.150 +- 0.010 nats on 400 points, not learned from; the entropy of the data is 2.140.'
     """
     many = f"{result['points']:,} points, " + ("not learned from" if result["held_out"] else "the ones learned from")
     if result["negative_log_likelihood"] is None:
         return f"The likelihood is not finite, on {many}."
     found = f"Negative log-likelihood {result['negative_log_likelihood']:.3f} +- {result['standard_error']:.3f} nats"
     known = "" if result["entropy"] is None else f"; the entropy of the data is {result['entropy']:.3f}"
+    if result["excess"] is not None:
+        known += f", {result['excess']:.3f} less than that of the model on these points"
     return f"{found} on {many}{known}."
 
 
@@ -135,9 +137,9 @@ def build_generation(path: Path, out: Path) -> Path:
 def _explained(result: dict[str, Any], environment: dict[str, Any]) -> str:
     back = "not finite" if result["round_trip"] is None else f"{result['round_trip']:.1e}"
     return (
-        f"A field with {environment['parameters']:,} parameters moves normal noise to the data in a time of 1. There and "
-        f"back again, points return to within {back} (in units of the data's spread). The likelihood is that of the flow "
-        "as it is computed, with the exact divergence."
+        f"A field with {environment['parameters']:,} parameters moves normal noise to the data in a time of 1. There "
+        f"and back again, points return to within {back} (in units of the data's spread). The likelihood is computed "
+        "with the exact divergence."
     )
 
 

@@ -17,7 +17,7 @@ from ..core.errors import InputError, message
 from ..data.densities import DENSITIES
 from ..data.points import NAMED, Points, find_points, read_points, write_points
 from ..fields import TimedField
-from ..integrators import RK4
+from ..integrators import RK4, Dopri5
 from ..layers import load, save
 from ..networks import ContinuousNormalisingFlow, flow_matching_loss
 from ..train import minimise
@@ -30,6 +30,7 @@ from .run_folder import Run, machine
 MEASURED = 4000  # points of which the likelihood is measured, at most
 GRID, REACH = 100, 0.15  # cells of the density's picture along each axis; room beyond the data, as a share of its width
 PATHS, FRAMES = 400, 5
+TOLERANCES = 1e-6, 1e-8
 CHUNK = 1000
 
 
@@ -104,7 +105,7 @@ def resume(run: Run, progress: Progress = silent) -> Run:
 def _learn(run: Run, config: GenerateConfig, points: Points, progress: Progress) -> None:
     net = build(config, len(points.names))
     scale = Scale.of(run)
-    x = scale.inwards(points.learned)
+    x = scale.inwards(points.learned).float()
     settings = {"seed": config.seed, "shape": list(points.learned.shape), "data": float(points.learned.sum())}
 
     def batch(step: int) -> tuple[Tensor, torch.Generator]:
@@ -127,7 +128,8 @@ def _learn(run: Run, config: GenerateConfig, points: Points, progress: Progress)
                 settings=settings | {"loss": name}, on_step=_written(run, name, steps, progress),
             )  # fmt: skip
             progress(name, steps, steps, "")
-    save(net.eval(), run.file("model.safetensors"))
+    exact = ContinuousNormalisingFlow(net.field, Dopri5(*TOLERANCES), shape=net.shape)
+    save(exact.eval(), run.file("model.safetensors"))
     run.remove("matching.safetensors", "likelihood.safetensors")
 
 
@@ -168,8 +170,8 @@ class Scale:
         return cls(np.array(run.environment["centre"]), np.array(run.environment["size"]))
 
     def inwards(self, x: np.ndarray) -> Tensor:
-        """From the units of the data, in float32."""
-        return torch.from_numpy((x - self.centre) / self.size).float()
+        """From the units of the data."""
+        return torch.from_numpy((x - self.centre) / self.size)
 
     def outwards(self, u: Tensor) -> np.ndarray:
         """To the units of the data."""
@@ -178,7 +180,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Model:
-    """What a run has learned, in the units of its data."""
+    """What a run has learned, in the units of its data; solved in float64."""
 
     names: tuple[str, ...]
     flow: ContinuousNormalisingFlow
@@ -186,7 +188,7 @@ class Model:
 
     @classmethod
     def open(cls, run: Run) -> Self:
-        """That of a finished run, with the exact divergence.
+        """That of a finished run.
 
         Raises:
             InputError: the run has not learned yet.
@@ -195,15 +197,14 @@ class Model:
             todo = f"Go on with it: stablenets generate --resume {run.path}"
             raise InputError(message(f"{run.path} has no model yet", "a run that has learned", todo))
         flow: Any = load(run.file("model.safetensors"))
-        flow.probes = None
-        return cls(tuple(run.environment["names"]), flow, Scale.of(run))
+        return cls(tuple(run.environment["names"]), flow.double(), Scale.of(run))
 
     @torch.no_grad()
     def log_density(self, x: np.ndarray, told: Callable[[int], object] = lambda done: None) -> np.ndarray:
         """log p at points (n, d), in nats; not finite where a solve fails."""
         found = []
         for i in range(0, len(x), CHUNK):
-            found.append(self.flow.log_likelihood(self.scale.inwards(x[i : i + CHUNK])).double().numpy())
+            found.append(self.flow.log_likelihood(self.scale.inwards(x[i : i + CHUNK])).numpy())
             told(min(len(x), i + CHUNK))
         return np.concatenate(found) - np.log(self.scale.size).sum()
 
@@ -219,17 +220,18 @@ def _measure(run: Run, config: GenerateConfig, points: Points, progress: Progres
     log = model.log_density(told, lambda done: progress("measuring", done, len(told), ""))
     samples = model.sample(config.samples, config.seed)
     with torch.no_grad():
-        z = torch.randn(PATHS, d, generator=torch.Generator().manual_seed(config.seed))
+        z = torch.randn(PATHS, d, generator=torch.Generator().manual_seed(config.seed), dtype=torch.float64)
         path = model.scale.outwards(model.flow.path(z, FRAMES))
         u = model.scale.inwards(told[:PATHS])
         back = float((model.flow(model.flow.inverse(u)) - u).abs().max())
     arrays: dict[str, Any] = {
         "names": np.array(points.names),
-        "data": told[:MEASURED],
+        "data": told,
         "samples": samples,
         "path": path,
     }
     truth = DENSITIES.get(config.data)
+    true_log = None if truth is None else truth.log_density(told)
     if d == 2:
         low, high = points.learned.min(0), points.learned.max(0)
         room = REACH * (high - low)
@@ -247,6 +249,7 @@ def _measure(run: Run, config: GenerateConfig, points: Points, progress: Progres
         "negative_log_likelihood": float(-log.mean()) if finite else None,
         "standard_error": float(log.std() / len(log) ** 0.5) if finite else None,
         "entropy": None if truth is None else truth.entropy(),
+        "excess": float((true_log - log).mean()) if finite and true_log is not None else None,
         "round_trip": back if math.isfinite(back) else None,
         "samples": len(samples),
     }

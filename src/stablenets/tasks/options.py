@@ -152,7 +152,7 @@ class GenerateConfig:
             the likelihood alone.
         batch_size: Points per step.
         peak: Highest learning rate of flow matching; that of the likelihood is half of it.
-        solver_steps: Steps of RK4 from noise to data.
+        solver_steps: Steps of RK4 from noise to data in learning by likelihood. Afterwards steps are adaptive.
         probes: Estimate the divergence by so many random directions (Hutchinson), in learning by likelihood. By default
             it is exact.
         test: Share of the points of a file to measure the likelihood on; named distributions draw new ones.
@@ -166,11 +166,11 @@ class GenerateConfig:
     points: int = 20_000
     width: int = 64
     depth: int = 3
-    steps: int = 4000
+    steps: int = 6000
     likelihood: int = 0
     batch_size: int = 512
     peak: float = 3e-3
-    solver_steps: int = 16
+    solver_steps: int = 10
     probes: int | None = None
     test: float = 0.2
     samples: int = 1000
@@ -183,4 +183,4 @@ KINDS = {
     "classify": ClassifyConfig,
     "simulate": SimulateConfig,
     "generate": GenerateConfig,
-}  # `kind = "..."` in a TOML file
+}  # `kind` in TOML files
