@@ -30,13 +30,25 @@ class Heat:
     y: np.ndarray
     values: np.ndarray
     top: float
-    colours: str = "Blues"
 
     def draw(self, axes: Axes) -> None:
         """Draw it."""
         values = np.nan_to_num(self.values, nan=0.0, posinf=self.top)
-        look = {"cmap": self.colours, "vmin": 0.0, "vmax": self.top, "shading": "nearest", "rasterized": True}
+        look = {"cmap": "Blues", "vmin": 0.0, "vmax": self.top, "shading": "nearest", "rasterized": True}
         axes.pcolormesh(self.x, self.y, values, **look)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A grey picture (height, width): 0 is white, `top` black."""
+
+    values: np.ndarray
+    top: float
+
+    def draw(self, axes: Axes) -> None:
+        """Draw it, without axes."""
+        axes.imshow(self.values, cmap="Greys", vmin=0.0, vmax=self.top, interpolation="nearest").set_clip_on(False)
+        axes.set_axis_off()
 
 
 def draw_generation(path: Path, out: Path) -> Path:
@@ -82,8 +94,7 @@ def _tiles(title: str, images: np.ndarray) -> Panel:
     count = min(TILES, int(len(images) ** 0.5))
     tiles = np.pad(images[: count * count].reshape(count, count, 8, 8), ((0, 0), (0, 0), (1, 1), (1, 1)))
     picture = tiles.transpose(0, 2, 1, 3).reshape(10 * count, -1)
-    x = np.arange(10 * count, dtype=np.float64)
-    return Panel(title, [Heat(x, -x, picture.clip(0, 17), 17.0, "Greys")], equal=True)
+    return Panel(title, [Picture(picture.clip(0, 17), 17.0)])
 
 
 def sentence(result: dict[str, Any]) -> str:
