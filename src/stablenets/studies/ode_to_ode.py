@@ -1,9 +1,9 @@
 """Lecture appendix, "ODE to an ODE": weights that flow on the orthogonal matrices, beside weights that do not.
 
-Two spirals are lifted to R^6 and classified by the flow of x' = sigma(W(t) x + b) for a time of 8. W is constant and
+Two spirals are lifted to R^6 and classified by the flow of x' = tanh(W(t) x + b) for a time of 8. W is constant and
 free, or different and free in each of 16 intervals, or it flows on O(6). Then how far W is from orthogonal at any time,
 in both precisions, and the singular values of the Jacobian of the whole flow: where they span decades, gradients
-explode or vanish. With `convex`, x' = -W^T sigma(W x + b), the flow is proved to be non-expansive.
+explode or vanish. With `convex`, x' = -W^T relu(W x + b), the flow is proved to be non-expansive.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..core.properties import Lipschitz, jacobian
 from ..data.densities import density
-from ..fields import Field, FreeField, PiecewiseConstant, WeightFlow
+from ..fields import Field, FreeField, PiecewiseConstant, ReLU, WeightFlow
 from ..integrators import RK4
 from ..layers import Flow
 from ..report.panels import Curve, Panel, draw_panels
@@ -40,7 +40,9 @@ FIELDS: dict[str, Callable[[], Field]] = {
     "constant": _free,
     "free in each interval": lambda: PiecewiseConstant(*(_free() for _ in range(PIECES)), interval=TIME / PIECES),
     "flowing on O(d)": lambda: WeightFlow(WIDTH, 16, time=TIME, steps=2 * PIECES),
-    "flowing on O(d), convex": lambda: WeightFlow(WIDTH, 16, convex=True, time=TIME, steps=2 * PIECES),
+    "flowing on O(d), convex": lambda: WeightFlow(
+        WIDTH, 16, activation=ReLU(), convex=True, time=TIME, steps=2 * PIECES
+    ),
 }
 COLUMNS = {
     "weights": "", "parameters": "d", "seed": "d", "loss": ".3f", "test accuracy": ".1%", "defect, float32": ".1e",

@@ -31,10 +31,10 @@ SEEDS = 3
 METHODS: dict[str, float | None] = {
     "gradient descent (Adam)": None,
     "successive approximations, rho = 0": 0.0,
-    "successive approximations, rho = 0.3": 0.3,
     "successive approximations, rho = 1": 1.0,
+    "successive approximations, rho = 10": 10.0,
 }
-ADAM, ITERATIONS = 600, 60
+ADAM, ITERATIONS = 600, 150
 COLUMNS = {
     "method": "", "seed": "d", "iterations": "d", "cost": ".4f", "lowest cost": ".4f", "accuracy": ".1%",
     "slope of H": ".1e", "gain of H": ".1e", "variation of H": ".1e", "CPU seconds": ".1f",
