@@ -23,9 +23,11 @@ class OrthogonalFlow(nn.Module):
 
     The path is *defined* by its `steps` steps of size h = time / steps (Lie's midpoint rule, order 2, with the Cayley
     transform): W(t_k + s) = W_k cay(s S_k), 0 <= s <= h, where S_k = S(W_k cay(h S(W_k, t_k) / 2), t_k + h / 2) and
-    cay(A) = (I - A / 2)^-1 (I + A / 2) is orthogonal. Rounding errors do not add up: they are taken back after each
-    step by W <- W (3 I - W^T W) / 2, which leaves 3/4 of the square of a defect, and no norm above 1. All is computed in
-    float64, and rounded to the dtype of the states at the end. S(W, t) = G - G^T with G a perceptron of the entries of W, and t.
+    cay(A) = (I - A / 2)^-1 (I + A / 2) is orthogonal. S(W, t) = G - G^T, with G a perceptron of the entries of W and t.
+
+    Rounding errors do not add up: they are taken back after each step by W <- W (3 I - W^T W) / 2, which leaves 3/4 of
+    the square of a defect, and no norm above 1. All is computed in float64, and rounded to the dtype of the states at
+    the end.
 
     The times outside [0, time] continue with the first and the last S.
 
