@@ -181,11 +181,11 @@ FIELDS = [
 def test_exact_flows_keep_what_is_claimed(field, time):
     """Attacked on an approximation that is accurate to about 1e-8, so violations are compared with that."""
     field = field.double()
-    solved = Flow(field, RK4(), time=time, steps=120)
+    solved = Flow(field, RK4(), time=time, steps=60)
     claims = exact_flow(field.claims(), time)
     assert claims
     for claim in claims:
-        (attempt,) = falsify(solved, [claim], field.state_shape or (2,), count=4, steps=2)
+        (attempt,) = falsify(solved, [claim], field.state_shape or (2,), count=4, steps=0)
         assert attempt.violation <= 1e-6, f"{attempt}"
 
 
@@ -202,6 +202,7 @@ def test_constants_of_exact_flows_are_attained():
     )
     assert factor.get(Decreases).factor == pytest.approx(math.exp(-2.0), rel=1e-12)
     kept = exact_flow(Claims([FirstIntegral(v), DivergenceFree(), Cocoercive(1.0)]), 1.0)
+    assert exact_flow(Claims([OneSidedLipschitz(-1.0)]), 0.0) == (Lipschitz(1.0),), "and nothing else"
     assert Preserves(v) in kept and kept.get(Lipschitz) == Lipschitz(1.0)
 
 
