@@ -13,6 +13,7 @@ from stablenets.core.properties import jacobian
 from stablenets.data.densities import DENSITIES, density
 from stablenets.fields import ConvexGradient, FreeField, SkewLinear, TimedField, WithDivergence
 from stablenets.fields.examples import large
+from stablenets.gradients import DiscreteAdjoint
 from stablenets.integrators import RK4, Dopri5
 from stablenets.linear import Dense, SkewDense
 from stablenets.networks import ContinuousNormalisingFlow, flow_matching_loss
@@ -114,6 +115,17 @@ def test_gradients_of_the_likelihood_against_finite_differences():
                 values.append(net.log_likelihood(x).mean())
                 weight[i, j] -= change
         assert float(weight.grad[i, j]) == pytest.approx(float(values[0] - values[1]) / 2e-5, rel=1e-7)
+
+
+def test_the_discrete_adjoint_gives_the_same_gradients():
+    field, x, found = large(TimedField.perceptron(2, 5, 1), 1.0).double(), torch.randn(4, 2, dtype=torch.float64), []
+    for gradient in (None, DiscreteAdjoint()):
+        field.zero_grad()
+        net = ContinuousNormalisingFlow(field, RK4(), steps=4, shape=(2,), gradient=gradient)
+        net.log_likelihood(x).mean().backward()
+        found.append([p.grad.clone() for p in field.parameters()])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
 def test_flow_matching_finds_the_field_of_a_shifted_normal_distribution():
