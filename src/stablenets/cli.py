@@ -12,6 +12,7 @@ from cyclopts import App, ArgumentCollection, CoercionError, Parameter
 
 from . import __version__
 from .commands.classify import attack, certify, classify, export, verify
+from .commands.generate import generate
 from .commands.shared import FAILED, INTERRUPTED, USAGE
 from .commands.show import check, demo, list_, report, study, table
 from .commands.simulate import simulate
@@ -60,6 +61,7 @@ app = App(
 COMMANDS = (
     *(demo, classify, attack, certify, verify, export),
     simulate,
+    generate,
     *(study, report, table, list_, check),
 )
 for command in COMMANDS:
