@@ -196,9 +196,16 @@ def test_colour_images_and_what_cannot_be_deformed() -> None:
             ADef().fields(net, bad.double(), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(InputError, match="labels from"):
         ADef().fields(net, x, y, y + 5)
-    for arguments in ({"limit": 0.0}, {"limit": math.inf}, {"sigma": -1.0}, {"overshoot": math.nan}, {"halvings": -1}):
+    for make in (
+        lambda: ADef(0),
+        lambda: ADef(limit=0.0),
+        lambda: ADef(limit=math.inf),
+        lambda: ADef(sigma=-1.0),
+        lambda: ADef(overshoot=math.nan),
+        lambda: ADef(halvings=-1),
+    ):
         with pytest.raises(InputError):
-            ADef(**arguments)
+            make()
     for call in (lambda: deform(x, torch.zeros(8, 5, 2)), lambda: deform(x, torch.full((8, 5, 5, 2), math.nan))):
         with pytest.raises(InputError, match="needed"):
             call()

@@ -162,11 +162,10 @@ def test_the_radius_is_nearly_true_for_the_worst_linear_classifier() -> None:
     edge = torch.from_numpy(best).view_as(x) - 10.0  # x^tau - c
     assert float(edge.norm()) == pytest.approx(float(bound(x, r, centre=c, pieces=100)), rel=1e-3)
     w = (edge / edge.norm()).flatten()
-    net = nn.Sequential(nn.Flatten(), NormalisedHead(64, 2)).double().eval()
-    with torch.no_grad():
-        tie = w @ (c + 1.002 * edge).flatten()
-        net[1].weight.copy_(torch.stack([-w, w]))
-        net[1].bias.copy_(torch.stack([tie, -tie]))
+    head = NormalisedHead(64, 2)
+    net = nn.Sequential(nn.Flatten(), head).double().eval()
+    tie = w @ (c + 1.002 * edge).flatten()
+    head.weight.data, head.bias.data = torch.stack([-w, w]), torch.stack([tie, -tie])
     proof = certify(net, input_shape=(1, 8, 8))
     proved = deformation_radius(proof, x, pieces=64)
     assert 0.975 * r < float(proved) < 1.01 * r
