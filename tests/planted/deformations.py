@@ -40,8 +40,8 @@ MUTANTS = [
     Mutant(
         "deformation, ADef: field scaled, its size not",
         ADEF,
-        "found[reached] = size(tau[part[reached]])",
-        "found[reached] = size(tau[part[reached]]) / 2",
+        "found[part[reached]] = size(tau[part[reached]])",
+        "found[part[reached]] = size(tau[part[reached]]) / 2",
         BITS,
     ),
     Mutant(
