@@ -110,10 +110,10 @@ def test_the_remainder_at_a_pixel_of_one_bright_one(r: float, corner: tuple[int,
         best, _ = sampled(x, r, c, angles=720)
         for pieces in (1, 3):
             assert (best <= _farthest(x, r, c, pieces)[0].numpy() + 1e-12).all()
-    slope = torch.arange(7, dtype=torch.float64)
-    x = (slope[:, None] + slope).view(1, 1, 7, 7)  # 1 - 1 / sqrt(2) of the truth lies between the ends
-    best, _ = sampled(x, r, x, angles=720)
-    assert best[3, 3] == pytest.approx(math.sqrt(2) * r) and float(_farthest(x, r, x, 1)[0, 3, 3]) >= best[3, 3]
+    place = torch.arange(7, dtype=torch.float64)
+    for down, across in ((1.0, 1.0), (1.0, 3.08), (3.08, 1.0)):  # the worst direction lies between two ends
+        x = (down * place[:, None] + across * place).view(1, 1, 7, 7)
+        assert float(_farthest(x, r, x, 1)[0, 3, 3]) >= math.hypot(down, across) * r
 
 
 def test_rounding_upwards_is_allowed_for() -> None:
