@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, Self
@@ -87,7 +88,7 @@ class Composition(Compound):
 
     def __init__(self, *maps: LinearMap) -> None:
         super().__init__()
-        for first, later in zip(maps, maps[1:], strict=False):
+        for first, later in itertools.pairwise(maps):
             if first.output_shape != later.input_shape:
                 given = f"{type(later).__name__} on {later.input_shape} after a map to {first.output_shape}"
                 raise InputError(message(given, "the output of one map as the input of the next"))
