@@ -181,5 +181,5 @@ def _check(
                 raise InputError(
                     message(f"{name} of the denoiser is {p.dtype}", f"{problem.data.dtype}, as the data", todo)
                 )
-        if any(m.training and any(True for _ in m.parameters()) for m in denoiser.modules()):
+        if any(m.training and any(True for _ in m.parameters(recurse=False)) for m in denoiser.modules()):
             raise InputError(message("the denoiser is in training mode", "frozen steps", "Call denoiser.eval() first."))

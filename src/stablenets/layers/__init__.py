@@ -13,6 +13,7 @@ from .files import load as load
 from .files import save as save
 from .files import weights_hash as weights_hash
 from .flow import Flow as Flow
+from .gain import Gain as Gain
 from .heads import NormalisedHead as NormalisedHead
 from .heads import TruncatedHead as TruncatedHead
 from .hybrid import Hybrid as Hybrid
