@@ -34,7 +34,9 @@ class Entrywise(NamedTuple):
 def _entrywise(sigma: Activation) -> Entrywise:
     match sigma:
         case ReLU():
-            return Entrywise(lambda z: np.maximum(z, z.dtype.type(0), out=z), lambda g, s: np.multiply(g, np.sign(s), out=g))
+            return Entrywise(
+                lambda z: np.maximum(z, z.dtype.type(0), out=z), lambda g, s: np.multiply(g, np.sign(s), out=g)
+            )
         case Tanh():
             return Entrywise(lambda z: np.tanh(z, out=z), lambda g, s: np.multiply(g, 1 - s * s, out=g))
         case LeakyReLU(negative_slope=slope):
