@@ -126,6 +126,19 @@ def test_a_strongly_convex_problem_contracts_and_the_bound_encloses_the_fixed_po
     assert float(exact.distance.max()) < 1e-8, "rounding included"
 
 
+@pytest.mark.parametrize("solver", SPLITTINGS, ids=lambda s: type(s).__name__)
+def test_rounding_errors_are_part_of_the_bound(solver: Solver):
+    """In float32 the iteration stalls some roundings away from the fixed point, with residuals that are often zero."""
+    a = Mask(torch.linspace(0.2, 2.0, 36).view(6, 6), SHAPE)
+    single = Problem(a, data(a).float())
+    found = solve(single, SoftThreshold(0.1), solver=solver, tolerance=0.0, iterations=800)
+    exact = solve(Problem(a, single.data.double()), SoftThreshold(0.1), solver=solver, tolerance=0.0, iterations=1500)
+    away = (found.x.double() - exact.x).flatten(1).norm(dim=1)
+    assert float(found.residuals[-1].min()) < 1e-6 and float(away.min()) > 1e-8
+    assert (away <= found.distance).all() and float(found.distance.max()) < 0.01
+    assert found.certificate.step * single.smoothness < 2 or not isinstance(solver, ForwardBackward)
+
+
 def test_the_rate_is_attained():
     """One eigenvalue, no denoiser: the distance shrinks by exactly |1 - h mu|."""
     problem = Problem(dense(0.5, 0.5), data(dense(0.5, 0.5)))

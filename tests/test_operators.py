@@ -121,6 +121,20 @@ def test_the_bound_holds_where_fourier_transforms_round():
             assert a.lower_bound() <= 1.0 <= a.norm_bound() <= 1 + 1e-11
 
 
+def test_the_symbols_bounds_hold_in_higher_precision():
+    """Extended precision has 11 bits more; alternating kernels have symbols that nearly cancel."""
+    random, pi = np.random.default_rng(0), np.longdouble("3.14159265358979323846264338327950288")
+    for _ in range(30):
+        kernel = random.standard_normal((9, 9))
+        kernel -= kernel.mean()  # the symbol at frequency 0 is nothing but rounding
+        a = Blur(torch.from_numpy(kernel), (1, 24, 27))
+        phases = [np.outer(np.arange(n), np.arange(9)) * (2 * pi / n) for n in (24, 27)]
+        (c, s), (d, t) = ((np.cos(p), np.sin(p)) for p in phases)
+        exact = kernel.astype(np.longdouble)
+        sizes = np.hypot(c @ exact @ d.T - s @ exact @ t.T, c @ exact @ t.T + s @ exact @ d.T)
+        assert a.lower_bound() <= sizes.min() and sizes.max() <= a.norm_bound() <= sizes.max() * (1 + 1e-11)
+
+
 def test_explicit_bounds_of_a_wide_map_have_no_lower_one():
     assert explicit_bounds(Downsample((1, 4, 4), 2))[0] == 0.0
 
