@@ -37,4 +37,5 @@ from .rods import LearnedDoublePendulum as LearnedDoublePendulum
 from .rods import RigidRods as RigidRods
 from .schedule import PiecewiseConstant as PiecewiseConstant
 from .skew import SkewLinear as SkewLinear
+from .timed import TimedTwoLayer as TimedTwoLayer
 from .two_layer import TwoLayerField as TwoLayerField
