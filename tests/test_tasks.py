@@ -22,7 +22,7 @@ from stablenets.cli import app
 from stablenets.core.component import arguments
 from stablenets.core.errors import ClaimError, InputError, StableNetsError
 from stablenets.layers import load, weights_hash
-from stablenets.networks import Network
+from stablenets.networks import made_for_images
 from stablenets.report import load_run
 from stablenets.studies import demo, find, names, robust_fashion
 from stablenets.studies._compare import free
@@ -123,12 +123,12 @@ def test_every_option_is_documented() -> None:
         assert f"    {field.name}: " in attributes, field.name
 
 
-@pytest.mark.parametrize("name", sorted(Network.registry))
+@pytest.mark.parametrize("name", sorted(made_for_images()))
 def test_options_that_are_not_given_are_the_networks_own(name: str) -> None:
     """What is kept says them all, and builds the same network."""
     data = build.read_data(TINY)
     given = {"data": "digits", "network": name, "dense_width": 6}
-    given |= {"channels": (16,)} if "channels" in arguments(Network.registry[name]) else {}
+    given |= {"channels": (16,)} if "channels" in arguments(made_for_images()[name]) else {}
     short = ClassifyConfig(**given)
     kept = classify.settled(short)
     net, same = build.build_network(short, data), build.build_network(kept, data)
@@ -141,7 +141,7 @@ def test_options_that_are_not_given_are_the_networks_own(name: str) -> None:
 
 
 def test_every_argument_of_networks_and_losses_is_an_option() -> None:
-    for cls in Network.registry.values():
+    for cls in made_for_images().values():
         assert set(arguments(cls)) <= {"image_shape", "classes", *build.NETWORK_OPTIONS}, cls
     stands_for = {name for names in build.LOSS_OPTIONS.values() for name in names}
     for cls in Loss.registry.values():

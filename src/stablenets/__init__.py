@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from . import layers as layers
     from . import linear as linear
     from . import networks as networks
+    from . import solvers as solvers
     from . import systems as systems
     from . import train as train
     from .certify import Certificate as Certificate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .layers import claims as claims
     from .layers import load as load
     from .layers import save as save
+    from .solvers import integrate as integrate
 
 _FOLDERS = (
     "attack",
@@ -43,6 +45,7 @@ _FOLDERS = (
     "layers",
     "linear",
     "networks",
+    "solvers",
     "systems",
     "train",
 )
@@ -58,6 +61,7 @@ _HOMES = {
     "claims": "layers",
     "load": "layers",
     "save": "layers",
+    "integrate": "solvers",
 }
 __all__ = ["__version__", *_FOLDERS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -22,6 +22,10 @@ class ConvergenceError(StableNetsError, ArithmeticError):
     """An equation was not solved to rounding; the samples are named."""
 
 
+class IntegrationError(StableNetsError, ArithmeticError):
+    """A differential equation was not solved for some samples; they are named."""
+
+
 class TrainingError(StableNetsError, RuntimeError):
     """Training stopped; the last good checkpoint is named."""
 

@@ -2,5 +2,8 @@
 
 from .base import Backpropagation as Backpropagation
 from .base import Gradient as Gradient
-from .base import Move as Move
+from .base import Trace as Trace
+from .moves import Advance as Advance
+from .moves import DenseMove as DenseMove
+from .moves import Move as Move
 from .reversible import Reversible as Reversible

@@ -37,8 +37,8 @@ class ExplicitRungeKutta(Integrator[Field], abc.ABC):
     def step(self, f: Field, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
         k: list[Tensor] = []
         for row in self.a:
-            k.append(f(_combine(x, h, row, k), t + h * sum(row)))
-        return _combine(x, h, self.b, k)
+            k.append(f(combine(x, h, row, k), t + h * sum(row)))
+        return combine(x, h, self.b, k)
 
     @classmethod
     @functools.cache
@@ -107,7 +107,8 @@ class ExplicitRungeKutta(Integrator[Field], abc.ABC):
         )
 
 
-def _combine(x: Tensor, h: Any, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
+def combine(x: Tensor, h: Any, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
+    """x + h sum_i weights_i k_i."""
     for c, slope in zip(weights, k, strict=True):
         if c != 0:
             x = add_scaled(x, slope, h * c)
