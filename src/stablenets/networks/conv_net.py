@@ -23,7 +23,7 @@ class ConvNet(Provable):
         classes: number of scores.
         channels: widths of the strided 5 x 5 convolutions.
         hidden: width of the 3 x 3 convolutions.
-        blocks: (number of 3 x 3 convolutions,).
+        depth: number of 3 x 3 convolutions.
 
     >>> import torch
     >>> ConvNet((1, 8, 8), 10, channels=(4, 8), hidden=8)(torch.rand(2, 1, 8, 8)).shape
@@ -37,13 +37,13 @@ class ConvNet(Provable):
         *,
         channels: tuple[int, ...] = (16, 32),
         hidden: int = 32,
-        blocks: tuple[int, ...] = (2,),
+        depth: int = 2,
     ) -> None:
         super().__init__()
         self.image_shape, self.classes = shape_of(image_shape, classes), classes
-        self.channels, self.hidden, self.blocks = tuple(channels), hidden, tuple(blocks)
+        self.channels, self.hidden, self.depth = tuple(channels), hidden, depth
         layers, shape = stem(self.image_shape, channels)
-        for _ in range(sum(blocks)):
+        for _ in range(depth):
             layers += [convolution(shape, hidden, 3), nn.ReLU()]
             shape = (hidden, *shape[1:])
         self.body = Chain(*layers, *linear_head(shape, classes))

@@ -8,10 +8,9 @@ from typing import Self
 from torch import nn
 
 from ..fields import TimedTwoLayer
-from ..integrators import RK4
-from ..layers import Chain, Flow
 from ..linear import Conv2d
 from .base import Provable
+from .neural_ode import NeuralODE
 from .stages import shape_of
 from .stem import linear_head, stem
 
@@ -52,8 +51,14 @@ class OdeNet(Provable):
         inner, outer = (Conv2d(shape[0], hidden, 3, shape[1:]) for _ in range(2))
         nn.init.kaiming_normal_(inner.weight)
         nn.init.zeros_(outer.weight)  # training starts from the identity
-        flow = Flow(TimedTwoLayer(inner, outer), RK4(), time=time, steps=steps)
-        self.body = Chain(*layers, flow, *linear_head(shape, classes))
+        self.body = NeuralODE(
+            nn.Sequential(*layers),
+            TimedTwoLayer(inner, outer),
+            nn.Sequential(*linear_head(shape, classes)),
+            time=time,
+            steps=steps,
+            input_shape=self.image_shape,
+        )
 
     @classmethod
     def examples(cls) -> Iterator[Self]:

@@ -66,8 +66,7 @@ def conv_net(given: Given) -> Iterator[Any]:
     """Those of a `ConvNet`: strided 5 x 5 convolutions, then 3 x 3 convolutions, a ReLU after each, a linear head."""
     c, size = _image(given)
     widths = [(width, 5, 2) for width in items(given["channels"], "channels")]
-    count = sum(natural(n, "blocks", least=0) for n in items(given["blocks"], "blocks"))
-    for width, kernel, stride in [*widths, *[(given["hidden"], 3, 1)] * count]:
+    for width, kernel, stride in [*widths, *[(given["hidden"], 3, 1)] * natural(given["depth"], "depth", least=0)]:
         yield {"type": "Affine", "linear": _conv(c, width, size, kernel=kernel, stride=stride)}
         yield {"type": "torch.ReLU"}
         c, size = natural(width, "width"), [-(-s // stride) for s in size]
@@ -145,6 +144,6 @@ NETWORKS: dict[str, tuple[tuple[str, ...], Callable[[Given], Iterator[Any]]]] = 
     "NonExpansiveNet": ((*SIZES, "hidden", "time"), non_expansive_net),
     "CertifiedNet": ((*SIZES, "mean"), certified_net),
     "ConvexPotentialNet": ((*SIZES, "hidden", "truncated_head", "mean"), convex_potential_net),
-    "ConvNet": (("image_shape", "classes", "channels", "hidden", "blocks"), conv_net),
+    "ConvNet": (("image_shape", "classes", "channels", "hidden", "depth"), conv_net),
     "LipschitzMLP": (("image_shape", "classes", "dense_width", "dense_blocks"), lipschitz_mlp),
 }
