@@ -1,0 +1,222 @@
+"""ADef: deformations of the image instead of additions to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.errors import InputError, message
+from ..linear.deform import deform, size
+from .base import Attack, positive
+from .victim import Classifier, Victim, evaluation
+
+
+@dataclass(frozen=True)
+class Deformations:
+    """What ADef found.
+
+    Attributes:
+        x_adv: the deformed images; the images themselves where nothing was found. Bit for bit `deform(x, tau)`.
+        tau: the fields (batch, height, width, 2), float64, in pixels; 0 where nothing was found.
+        size: norm_T = max_u |tau(u)|_2 in pixels (batch,), float64: 0 where the image is misclassified (or of the
+            target class) as it is, inf where nothing was found.
+    """
+
+    x_adv: Tensor
+    tau: Tensor
+    size: Tensor
+
+    @property
+    def broken(self) -> Tensor:
+        """Where a deformation was found, or none was needed (batch,)."""
+        return torch.isfinite(self.size)
+
+
+class ADef(Attack):
+    """Small vector fields tau whose deformed image x^tau(u) = x(u + tau(u)) is misclassified (Alaifari et al. 2019).
+
+    With a candidate class k and f = z_k - z_y < 0, the deformed image changes to first order by
+    f(x^tau) ~ f(x) + sum_u alpha(u) . tau(u), where alpha(u) = sum_c (df/dx_c)(u) grad x_c(u). The field of least norm
+    among the smoothed ones that reaches f = 0 is tau = -f / |S alpha|^2 S S alpha, S a Gaussian filter (symmetric,
+    zeros beyond the border). Of the candidates' fields that with the smallest norm_T is taken, times 1 + overshoot,
+    and added to the field so far, with which the *original* image is deformed; grad x is taken where the pixel looks,
+    at u + tau(u), by central differences (one-sided at the border). An image leaves the batch when its class changes
+    or its field exceeds the limit. Then the field is scaled down by halving as far as the image stays misclassified.
+
+    Args:
+        candidates: this many classes of the highest scores, besides the label.
+        limit: norm_T in pixels up to which a deformation counts; 3 is the authors' choice.
+        steps: most fields added up.
+        sigma: standard deviation of the filter in pixels; 0 for none.
+        overshoot: eta, how far beyond f = 0 each step aims.
+        halvings: of the interval in which the scale of the final field is sought; 0 returns the field as it is.
+        box, seed, batch_size: see `Attack`. Deformed images stay in any box; nothing is random.
+
+    Reference: Alaifari, Alberti, Gauksson, ADef: an Iterative Algorithm to Construct Adversarial Deformations, ICLR 2019.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    >>> x = torch.rand(5, 1, 8, 8)
+    >>> found = ADef().fields(net, x, net(x).argmax(1))
+    >>> torch.equal(found.x_adv, deform(x, found.tau))
+    True
+    """
+
+    def __init__(
+        self,
+        candidates: int = 3,
+        limit: float = 3.0,
+        *,
+        steps: int = 100,
+        sigma: float = 1.0,
+        overshoot: float = 0.2,
+        halvings: int = 6,
+        box: tuple[float, float] = (0.0, 1.0),
+        seed: int = 0,
+        batch_size: int = 500,
+    ) -> None:
+        super().__init__(box=box, seed=seed, batch_size=batch_size)
+        self.candidates, self.limit, self.steps = candidates, limit, steps
+        self.sigma, self.overshoot, self.halvings = sigma, overshoot, halvings
+        positive(candidates=candidates, steps=steps)
+        for name, value, good in (
+            ("limit", limit, limit > 0),
+            ("sigma", sigma, sigma >= 0),
+            ("overshoot", overshoot, overshoot >= 0),
+            ("halvings", halvings, isinstance(halvings, int) and halvings >= 0),
+        ):
+            if not (math.isfinite(value) and good):
+                needed = "a positive number" if name == "limit" else "a finite number >= 0"
+                raise InputError(message(f"{name}={value!r}", needed))
+
+    def search(self, victim: Victim, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        _images(x)
+        return deform(x, self._search(victim, x, y, None))
+
+    def fields(self, net: Classifier, x: Tensor, y: Tensor, targets: Tensor | None = None) -> Deformations:
+        """Deform every image of `x` (batch, channels, height, width) that is not misclassified already.
+
+        Args:
+            y: labels (batch,).
+            targets: classes (batch,) that the deformed images are to be answered; by default any but the label.
+
+        Raises:
+            InputError: as `run`; for inputs that are no images, or targets that do not fit.
+        """
+        with evaluation(net) as victim:
+            x, y = self._check(x, y)
+            _images(x)
+            aims = None if targets is None else self._check(x, targets)[1]
+            tau = x.new_zeros(len(x), *x.shape[2:], 2, dtype=torch.float64)
+            found = torch.full((len(x),), math.inf, dtype=torch.float64, device=x.device)
+            for part in torch.arange(len(x), device=x.device).split(self.batch_size):
+                images, labels, aim = x[part], y[part], None if aims is None else aims[part]
+                todo = ~_reached(victim, images, labels, aim)
+                if bool(todo.any()):
+                    tau[part[todo]] = self._search(
+                        victim, images[todo], labels[todo], aim if aim is None else aim[todo]
+                    )
+                # Judged once more as they are returned, all in one batch: rounding may depend on the batch.
+                reached = _reached(victim, deform(images, tau[part]), labels, aim)
+                found[part[reached]] = size(tau[part[reached]])
+                tau[part[~reached]] = 0
+            victim.warn()
+        return Deformations(deform(x, tau), tau, found)
+
+    def _search(self, victim: Victim, x: Tensor, y: Tensor, aim: Tensor | None) -> Tensor:
+        """Fields (batch, height, width, 2) for images that are answered rightly; 0 where none is found."""
+        classes = self._candidates(victim, x, y) if aim is None else aim[:, None]
+        slopes = torch.stack(torch.gradient(x.double(), dim=(2, 3)), 2).flatten(1, 2)
+        total = x.new_zeros(len(x), *x.shape[2:], 2, dtype=torch.float64)
+        found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        live = torch.arange(len(x), device=x.device)
+        for _ in range(self.steps):
+            z = deform(x[live], total[live])
+            leads, gradients = _leads(victim, z, y[live], classes[live])
+            slope = deform(slopes[live], total[live]).unflatten(1, (x.shape[1], 2))
+            step = self._least(leads, gradients, slope)
+            total[live] = total[live] + (1 + self.overshoot) * step.nan_to_num(0.0, 0.0, 0.0)
+            inside = (size(total[live]) <= self.limit) & torch.isfinite(step).flatten(1).all(1)
+            done = _reached(victim, deform(x[live], total[live]), y[live], None if aim is None else aim[live])
+            found[live[done & inside]] = True
+            live = live[inside & ~done]
+            if len(live) == 0:
+                break
+        total[~found] = 0
+        return self._shrink(victim, x, y, aim, total, found)
+
+    def _candidates(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
+        """The classes (batch, m) of the highest scores, besides the label."""
+        with torch.no_grad():
+            scores = victim.net(x).scatter(1, y[:, None], -torch.inf)
+        return scores.topk(min(self.candidates, scores.shape[1] - 1), dim=1).indices
+
+    def _least(self, leads: Tensor, gradients: Tensor, slope: Tensor) -> Tensor:
+        """Of the least fields that close the `leads` (batch, m) to first order, those with the smallest norm_T.
+
+        Shapes: `gradients` (batch, m, channels, height, width), `slope` (batch, channels, 2, height, width).
+        """
+        alpha = (gradients.double()[:, :, :, None] * slope[:, None]).sum(2)
+        once = smooth(alpha, self.sigma)
+        scale = -leads / once.flatten(2).square().sum(2)
+        fields = (scale[..., None, None, None] * smooth(once, self.sigma)).movedim(2, -1)
+        sizes = fields.norm(dim=-1).flatten(2).amax(2)
+        best = sizes.nan_to_num(torch.inf, torch.inf).argmin(1)
+        return fields[torch.arange(len(fields), device=fields.device), best]
+
+    def _shrink(self, victim: Victim, x: Tensor, y: Tensor, aim: Tensor | None, tau: Tensor, found: Tensor) -> Tensor:
+        """The fields found, scaled by the smallest factor that halving finds."""
+        which = found.nonzero()[:, 0]
+        low, high = torch.zeros_like(tau[which][:, 0, 0, 0]), torch.ones_like(tau[which][:, 0, 0, 0])
+        for _ in range(self.halvings if len(which) else 0):
+            middle = (low + high) / 2
+            z = deform(x[which], middle[:, None, None, None] * tau[which])
+            reached = _reached(victim, z, y[which], None if aim is None else aim[which])
+            low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+        tau[which] = high[:, None, None, None] * tau[which]
+        return tau
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        yield cls(2, steps=10)
+        yield cls(1, 2.0, steps=5, sigma=0.5, halvings=0)
+
+
+def smooth(field: Tensor, sigma: float) -> Tensor:
+    """Fields (..., height, width), filtered by a Gaussian cut off at 4 sigma; symmetric as a matrix."""
+    radius = int(4 * sigma + 0.5)
+    if radius == 0:
+        return field
+    window = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=field.dtype, device=field.device) / sigma) ** 2)
+    window = window / window.sum()
+    flat = field.flatten(0, -3)[:, None]
+    flat = F.conv2d(flat, window[None, None, :, None], padding=(radius, 0))
+    return F.conv2d(flat, window[None, None, None], padding=(0, radius)).view_as(field)
+
+
+def _leads(victim: Victim, z: Tensor, y: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """f_k = z_k - z_y (batch, m) for the classes k, and the gradients (batch, m, ...)."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        scores = victim.net(z).double()
+        leads = scores.gather(1, classes) - scores.gather(1, y[:, None])
+        gradients = [torch.autograd.grad(lead.sum(), z, retain_graph=True)[0] for lead in leads.unbind(1)]
+    victim.gradients += len(z)
+    victim.vanished += int(torch.stack([(g.flatten(1) == 0).all(1) for g in gradients]).all(0).sum())
+    return leads.detach(), torch.stack(gradients, 1)
+
+
+def _reached(victim: Victim, z: Tensor, y: Tensor, aim: Tensor | None) -> Tensor:
+    """Whether images are answered otherwise than `y`, or, with an aim, answered by that class alone (batch,)."""
+    return victim.margins(z, y) >= 0 if aim is None else victim.margins(z, aim) < 0
+
+
+def _images(x: Tensor) -> None:
+    if x.dim() != 4 or min(x.shape[2:]) < 2:
+        given = f"inputs of shape {tuple(x.shape[1:])}"
+        raise InputError(message(given, "images (channels, height, width) of at least 2 x 2 pixels for a deformation"))
