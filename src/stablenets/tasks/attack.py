@@ -66,6 +66,7 @@ def attack(run: Run, config: ClassifyConfig, data: ImageData, device: torch.devi
             "sandwich_ok": not refuted,
         },
     )
+    run.write_arrays("smallest.npz", smallest(x, curve, "PGD"))
     progress(task, 1, 1, note)
     if refuted:
         given = f"the attack refutes the certificate of {len(refuted)} test images, the first of index {refuted[0]}"
@@ -76,6 +77,18 @@ def attack(run: Run, config: ClassifyConfig, data: ImageData, device: torch.devi
 def scores(net: nn.Module, x: Tensor) -> Tensor:
     """Scores (n, classes) of a network on the CPU, as float64."""
     return torch.cat([net(part) for part in x.split(BATCH)]).double()
+
+
+def smallest(x: Tensor, curve: Curve, name: str) -> dict[str, np.ndarray]:
+    """The arrays of smallest.npz: what the attack `name` found, for each of the attacked test images (n,).
+
+    `radius`: the l2 norm of the smallest perturbation found that changes the right answer, float64, measured on the
+    stored image; 0 where the clean answer is wrong, inf where none was found. `indices`: places in the test set.
+    """
+    radius = torch.where(curve.smallest > 0, torch.inf, 0.0).double()
+    moved = curve.x_adv.cpu().double() - x[curve.index].double()
+    radius[curve.index] = moved.flatten(1).norm(dim=1)
+    return {"radius": radius.numpy(), "attack": np.array(name), "indices": np.arange(len(x))}
 
 
 def contradictions(proof: Certificate, x: Tensor, radius: Tensor, curve: Curve) -> list[int]:
