@@ -72,7 +72,7 @@ def test_the_neural_ode_and_the_cnn_have_exactly_the_same_size() -> None:
 
 @pytest.mark.parametrize("name", ["ode", "contracting"])
 def test_what_has_no_certificate_says_why(name: str) -> None:
-    with pytest.raises(ClaimError, match="flow of (TimedTwoLayer|Contracting)"):
+    with pytest.raises(ClaimError, match=r"flow of (TimedTwoLayer|Contracting)"):
         sn.certify(trained_looking(name))
 
 

@@ -191,14 +191,9 @@ def figure(run: Run, quick: bool, path: Path) -> Path:
         found = adef.fields(net, x, y)
         with torch.no_grad():
             answers = net(found.x_adv).argmax(1)
-    broken = found.broken.nonzero()[:, 0].tolist()
-    names = images.classes
-    return deformed_images(
-        [
-            Deformed(
-                x[i].numpy(), found.x_adv[i].numpy(), found.tau[i].numpy(), names[int(y[i])], names[int(answers[i])]
-            )
-            for i in broken
-        ],
-        path,
-    )
+    name = images.classes
+    shown = [
+        Deformed(x[i].numpy(), found.x_adv[i].numpy(), found.tau[i].numpy(), name[int(y[i])], name[int(answers[i])])
+        for i in found.broken.nonzero()[:, 0].tolist()
+    ]
+    return deformed_images(shown, path)
