@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core.errors import InputError, message
 from ..linear.deform import deform, size
 from .base import Attack, positive
-from .victim import Classifier, Victim, evaluation
+from .victim import Classifier, Victim, broken, evaluation
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,26 @@ class ADef(Attack):
     f(x^tau) ~ f(x) + sum_u alpha(u) . tau(u), where alpha(u) = sum_c (df/dx_c)(u) grad x_c(u). The field of least norm
     among the smoothed ones that reaches f = 0 is tau = -f / |S alpha|^2 S S alpha, S a Gaussian filter (symmetric,
     zeros beyond the border). Of the candidates' fields that with the smallest norm_T is taken, times 1 + overshoot,
-    and added to the field so far, with which the *original* image is deformed; grad x is taken where the pixel looks,
-    at u + tau(u), by central differences (one-sided at the border). An image leaves the batch when its class changes
-    or its field exceeds the limit. Then the field is scaled down by halving as far as the image stays misclassified.
+    and added to the field so far, with which the *original* image is deformed. An image leaves the batch when its
+    class changes or its field exceeds the limit.
+
+    Three things are not as published, and find smaller fields (docs/deformations.md): grad x, by central differences
+    (one-sided at the border), is taken where the pixel looks, at u + tau(u), and not of the deformed image; a step is
+    no longer than half a pixel, since the image is far from linear beyond; and the final field is scaled down, by
+    halving, as far as the image stays misclassified.
 
     Args:
         candidates: this many classes of the highest scores, besides the label.
         limit: norm_T in pixels up to which a deformation counts; 3 is the authors' choice.
         steps: most fields added up.
         sigma: standard deviation of the filter in pixels; 0 for none.
+        longest_step: norm_T of a step at most, in pixels; `math.inf` for any length.
         overshoot: eta, how far beyond f = 0 each step aims.
         halvings: of the interval in which the scale of the final field is sought; 0 returns the field as it is.
         box, seed, batch_size: see `Attack`. Deformed images stay in any box; nothing is random.
 
-    Reference: Alaifari, Alberti, Gauksson, ADef: an Iterative Algorithm to Construct Adversarial Deformations, ICLR 2019.
+    Reference: Alaifari, Alberti, Gauksson, ADef: an Iterative Algorithm to Construct Adversarial Deformations, ICLR
+    2019.
 
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
     >>> x = torch.rand(5, 1, 8, 8)
@@ -73,7 +79,8 @@ class ADef(Attack):
         limit: float = 3.0,
         *,
         steps: int = 100,
-        sigma: float = 1.0,
+        sigma: float = 0.5,
+        longest_step: float = 0.5,
         overshoot: float = 0.2,
         halvings: int = 6,
         box: tuple[float, float] = (0.0, 1.0),
@@ -82,17 +89,12 @@ class ADef(Attack):
     ) -> None:
         super().__init__(box=box, seed=seed, batch_size=batch_size)
         self.candidates, self.limit, self.steps = candidates, limit, steps
-        self.sigma, self.overshoot, self.halvings = sigma, overshoot, halvings
+        self.sigma, self.longest_step, self.overshoot, self.halvings = sigma, longest_step, overshoot, halvings
         positive(candidates=candidates, steps=steps)
-        for name, value, good in (
-            ("limit", limit, limit > 0),
-            ("sigma", sigma, sigma >= 0),
-            ("overshoot", overshoot, overshoot >= 0),
-            ("halvings", halvings, isinstance(halvings, int) and halvings >= 0),
-        ):
-            if not (math.isfinite(value) and good):
-                needed = "a positive number" if name == "limit" else "a finite number >= 0"
-                raise InputError(message(f"{name}={value!r}", needed))
+        nonnegative(sigma=sigma, overshoot=overshoot, halvings=halvings)
+        if not (limit > 0 and math.isfinite(limit) and longest_step > 0):
+            given = f"limit={limit!r} and longest_step={longest_step!r}"
+            raise InputError(message(given, "positive lengths in pixels, the limit finite"))
 
     def search(self, victim: Victim, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         _images(x)
@@ -129,26 +131,26 @@ class ADef(Attack):
         return Deformations(deform(x, tau), tau, found)
 
     def _search(self, victim: Victim, x: Tensor, y: Tensor, aim: Tensor | None) -> Tensor:
-        """Fields (batch, height, width, 2) for images that are answered rightly; 0 where none is found."""
+        """Fields (batch, height, width, 2) for images that do not have what is sought; 0 where none is found."""
         classes = self._candidates(victim, x, y) if aim is None else aim[:, None]
         slopes = torch.stack(torch.gradient(x.double(), dim=(2, 3)), 2).flatten(1, 2)
-        total = x.new_zeros(len(x), *x.shape[2:], 2, dtype=torch.float64)
+        tau = x.new_zeros(len(x), *x.shape[2:], 2, dtype=torch.float64)
         found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         live = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
-            z = deform(x[live], total[live])
-            leads, gradients = _leads(victim, z, y[live], classes[live])
-            slope = deform(slopes[live], total[live]).unflatten(1, (x.shape[1], 2))
-            step = self._least(leads, gradients, slope)
-            total[live] = total[live] + (1 + self.overshoot) * step.nan_to_num(0.0, 0.0, 0.0)
-            inside = (size(total[live]) <= self.limit) & torch.isfinite(step).flatten(1).all(1)
-            done = _reached(victim, deform(x[live], total[live]), y[live], None if aim is None else aim[live])
-            found[live[done & inside]] = True
+            field, label, goal = tau[live], y[live], None if aim is None else aim[live]
+            leads, gradients = _leads(victim, deform(x[live], field), label, classes[live], goal)
+            slope = deform(slopes[live], field).unflatten(1, (x.shape[1], 2))
+            field = field + self._step(leads, gradients, slope)
+            inside = size(field) <= self.limit  # not where it is NaN
+            tau[live[inside]] = field[inside]
+            done = inside & _reached(victim, deform(x[live], tau[live]), label, goal)
+            found[live[done]] = True
             live = live[inside & ~done]
             if len(live) == 0:
                 break
-        total[~found] = 0
-        return self._shrink(victim, x, y, aim, total, found)
+        tau[~found] = 0
+        return self._shrink(victim, x, y, aim, tau, found)
 
     def _candidates(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
         """The classes (batch, m) of the highest scores, besides the label."""
@@ -156,18 +158,21 @@ class ADef(Attack):
             scores = victim.net(x).scatter(1, y[:, None], -torch.inf)
         return scores.topk(min(self.candidates, scores.shape[1] - 1), dim=1).indices
 
-    def _least(self, leads: Tensor, gradients: Tensor, slope: Tensor) -> Tensor:
+    def _step(self, leads: Tensor, gradients: Tensor, slope: Tensor) -> Tensor:
         """Of the least fields that close the `leads` (batch, m) to first order, those with the smallest norm_T.
 
-        Shapes: `gradients` (batch, m, channels, height, width), `slope` (batch, channels, 2, height, width).
+        Shapes: `gradients` (batch, m, channels, height, width), `slope` (batch, channels, 2, height, width). NaN where
+        no gradient says where to go.
         """
         alpha = (gradients.double()[:, :, :, None] * slope[:, None]).sum(2)
         once = smooth(alpha, self.sigma)
         scale = -leads / once.flatten(2).square().sum(2)
         fields = (scale[..., None, None, None] * smooth(once, self.sigma)).movedim(2, -1)
         sizes = fields.norm(dim=-1).flatten(2).amax(2)
-        best = sizes.nan_to_num(torch.inf, torch.inf).argmin(1)
-        return fields[torch.arange(len(fields), device=fields.device), best]
+        best = sizes.nan_to_num(torch.inf, torch.inf).argmin(1, keepdim=True)
+        field = fields.take_along_dim(best[..., None, None, None], 1)[:, 0]
+        factor = torch.clamp(self.longest_step / sizes.gather(1, best)[:, 0], max=1 + self.overshoot)
+        return factor[:, None, None, None] * field
 
     def _shrink(self, victim: Victim, x: Tensor, y: Tensor, aim: Tensor | None, tau: Tensor, found: Tensor) -> Tensor:
         """The fields found, scaled by the smallest factor that halving finds."""
@@ -199,12 +204,16 @@ def smooth(field: Tensor, sigma: float) -> Tensor:
     return F.conv2d(flat, window[None, None, None], padding=(0, radius)).view_as(field)
 
 
-def _leads(victim: Victim, z: Tensor, y: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """f_k = z_k - z_y (batch, m) for the classes k, and the gradients (batch, m, ...)."""
+def _leads(victim: Victim, z: Tensor, y: Tensor, classes: Tensor, aim: Tensor | None) -> tuple[Tensor, Tensor]:
+    """f_k = z_k - z_l (batch, m) for the classes k, and its gradients (batch, m, ...).
+
+    l is the label; with an aim, the highest class besides it.
+    """
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         scores = victim.net(z).double()
-        leads = scores.gather(1, classes) - scores.gather(1, y[:, None])
+        rival = y if aim is None else scores.detach().scatter(1, aim[:, None], -torch.inf).argmax(1)
+        leads = scores.gather(1, classes) - scores.gather(1, rival[:, None])
         gradients = [torch.autograd.grad(lead.sum(), z, retain_graph=True)[0] for lead in leads.unbind(1)]
     victim.gradients += len(z)
     victim.vanished += int(torch.stack([(g.flatten(1) == 0).all(1) for g in gradients]).all(0).sum())
@@ -213,10 +222,17 @@ def _leads(victim: Victim, z: Tensor, y: Tensor, classes: Tensor) -> tuple[Tenso
 
 def _reached(victim: Victim, z: Tensor, y: Tensor, aim: Tensor | None) -> Tensor:
     """Whether images are answered otherwise than `y`, or, with an aim, answered by that class alone (batch,)."""
-    return victim.margins(z, y) >= 0 if aim is None else victim.margins(z, aim) < 0
+    return broken(victim.margins(z, y)) if aim is None else victim.margins(z, aim) < 0
 
 
 def _images(x: Tensor) -> None:
     if x.dim() != 4 or min(x.shape[2:]) < 2:
         given = f"inputs of shape {tuple(x.shape[1:])}"
         raise InputError(message(given, "images (channels, height, width) of at least 2 x 2 pixels for a deformation"))
+
+
+def nonnegative(**numbers: float) -> None:
+    """Check that the named numbers are finite and not negative."""
+    for name, value in numbers.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise InputError(message(f"{name}={value!r}", "a finite number >= 0"))
