@@ -58,4 +58,26 @@ MUTANTS = [
         "nn.init.ones_(outer",
         tests("starts"),
     ),
+    # the study of deformations
+    Mutant(
+        "sizes of what was not broken",
+        "studies/deformations.py",
+        "float(v) if b else None",
+        "float(v)",
+        ("test_deformations.py", "-k", "sizes_are"),
+    ),
+    Mutant(
+        "success among the broken",
+        "studies/deformations.py",
+        'len(broken) / max(1, one["images"])',
+        "1.0",
+        ("test_deformations.py", "-k", "table"),
+    ),
+    Mutant(
+        "rows for columns",
+        "report/deformed.py",
+        "*(columns, rows, right, down)",
+        "*(rows, columns, down, right)",
+        ("test_deformations.py", "-k", "arrow"),
+    ),
 ]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from .figures import LOOK, _image, _write
 
-LEAST = 0.05  # pixels; shorter arrows are not drawn
+LEAST = 0.1  # pixels; shorter arrows are not drawn
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def deformed_images(found: Sequence[Deformed], path: Path) -> Path:
         `path`.
     """
     with matplotlib.rc_context(LOOK):
-        figure = Figure(figsize=(1.25 * max(len(found), 2), 4.6), layout="constrained")
+        figure = Figure(figsize=(1.25 * max(len(found), 4), 4.6), layout="constrained")
         grid = figure.subplots(3, len(found), squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
@@ -60,7 +60,7 @@ def deformed_images(found: Sequence[Deformed], path: Path) -> Path:
             _image(grid[1, j], 0.35 * one.image, 0.0, 1.0, "gray", f"‖τ‖ = {one.size:.2f} px")
             rows, columns = np.nonzero(np.linalg.norm(one.tau, axis=-1) >= LEAST)
             down, right = one.tau[rows, columns].T
-            grid[1, j].quiver(
+            arrows = grid[1, j].quiver(
                 *(columns, rows, right, down),
                 color="#f0a050",
                 angles="xy",
@@ -73,5 +73,6 @@ def deformed_images(found: Sequence[Deformed], path: Path) -> Path:
                 minlength=0.5,
                 clip_on=False,
             )
+            arrows.set_in_layout(False)  # its extent is not known before it is drawn
             _image(grid[2, j], one.deformed, 0.0, 1.0, "gray", f"{one.after} ✗")
         return _write(figure, path)
