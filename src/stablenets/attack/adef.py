@@ -16,6 +16,8 @@ from ..linear.deform import deform, size
 from .base import Attack, positive
 from .victim import Classifier, Victim, broken, evaluation
 
+SURE = 1e-4  # what is found leads by this part of the lead there was, for rounding may depend on the batch
+
 
 @dataclass(frozen=True)
 class Deformations:
@@ -118,13 +120,13 @@ class ADef(Attack):
             found = torch.full((len(x),), math.inf, dtype=torch.float64, device=x.device)
             for part in torch.arange(len(x), device=x.device).split(self.batch_size):
                 images, labels, aim = x[part], y[part], None if aims is None else aims[part]
-                todo = ~_reached(victim, images, labels, aim)
+                todo = ~_reached(_lead(victim, images, labels, aim), aim)
                 if bool(todo.any()):
                     tau[part[todo]] = self._search(
                         victim, images[todo], labels[todo], aim if aim is None else aim[todo]
                     )
                 # Judged once more as they are returned, all in one batch: rounding may depend on the batch.
-                reached = _reached(victim, deform(images, tau[part]), labels, aim)
+                reached = _reached(_lead(victim, deform(images, tau[part]), labels, aim), aim)
                 found[part[reached]] = size(tau[part[reached]])
                 tau[part[~reached]] = 0
             victim.warn()
@@ -133,6 +135,7 @@ class ADef(Attack):
     def _search(self, victim: Victim, x: Tensor, y: Tensor, aim: Tensor | None) -> Tensor:
         """Fields (batch, height, width, 2) for images that do not have what is sought; 0 where none is found."""
         classes = self._candidates(victim, x, y) if aim is None else aim[:, None]
+        enough = SURE * victim.margins(x, y if aim is None else aim).abs()
         slopes = torch.stack(torch.gradient(x.double(), dim=(2, 3)), 2).flatten(1, 2)
         tau = x.new_zeros(len(x), *x.shape[2:], 2, dtype=torch.float64)
         found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -140,17 +143,18 @@ class ADef(Attack):
         for _ in range(self.steps):
             field, label, goal = tau[live], y[live], None if aim is None else aim[live]
             leads, gradients = _leads(victim, deform(x[live], field), label, classes[live], goal)
+            leads = leads - enough[live, None]
             slope = deform(slopes[live], field).unflatten(1, (x.shape[1], 2))
             field = field + self._step(leads, gradients, slope)
             inside = size(field) <= self.limit  # not where it is NaN
             tau[live[inside]] = field[inside]
-            done = inside & _reached(victim, deform(x[live], tau[live]), label, goal)
+            done = inside & (_lead(victim, deform(x[live], tau[live]), label, goal) >= enough[live])
             found[live[done]] = True
             live = live[inside & ~done]
             if len(live) == 0:
                 break
         tau[~found] = 0
-        return self._shrink(victim, x, y, aim, tau, found)
+        return self._shrink(victim, x, y, aim, tau, found, enough)
 
     def _candidates(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
         """The classes (batch, m) of the highest scores, besides the label."""
@@ -174,14 +178,16 @@ class ADef(Attack):
         factor = torch.clamp(self.longest_step / sizes.gather(1, best)[:, 0], max=1 + self.overshoot)
         return factor[:, None, None, None] * field
 
-    def _shrink(self, victim: Victim, x: Tensor, y: Tensor, aim: Tensor | None, tau: Tensor, found: Tensor) -> Tensor:
+    def _shrink(
+        self, victim: Victim, x: Tensor, y: Tensor, aim: Tensor | None, tau: Tensor, found: Tensor, enough: Tensor
+    ) -> Tensor:
         """The fields found, scaled by the smallest factor that halving finds."""
         which = found.nonzero()[:, 0]
         low, high = torch.zeros_like(tau[which][:, 0, 0, 0]), torch.ones_like(tau[which][:, 0, 0, 0])
         for _ in range(self.halvings if len(which) else 0):
             middle = (low + high) / 2
             z = deform(x[which], middle[:, None, None, None] * tau[which])
-            reached = _reached(victim, z, y[which], None if aim is None else aim[which])
+            reached = _lead(victim, z, y[which], None if aim is None else aim[which]) >= enough[which]
             low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
         tau[which] = high[:, None, None, None] * tau[which]
         return tau
@@ -220,9 +226,14 @@ def _leads(victim: Victim, z: Tensor, y: Tensor, classes: Tensor, aim: Tensor | 
     return leads.detach(), torch.stack(gradients, 1)
 
 
-def _reached(victim: Victim, z: Tensor, y: Tensor, aim: Tensor | None) -> Tensor:
-    """Whether images are answered otherwise than `y`, or, with an aim, answered by that class alone (batch,)."""
-    return broken(victim.margins(z, y)) if aim is None else victim.margins(z, aim) < 0
+def _lead(victim: Victim, z: Tensor, y: Tensor, aim: Tensor | None) -> Tensor:
+    """By how much the best other class leads the label, or, with an aim, that class all others (batch,)."""
+    return victim.margins(z, y) if aim is None else -victim.margins(z, aim)
+
+
+def _reached(lead: Tensor, aim: Tensor | None) -> Tensor:
+    """Whether that is enough: a tie breaks the label, but does not reach an aim."""
+    return broken(lead) if aim is None else lead > 0
 
 
 def _images(x: Tensor) -> None:

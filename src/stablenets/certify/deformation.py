@@ -34,7 +34,7 @@ def bound(x: Tensor, r: Tensor | float, *, centre: Tensor | None = None, pieces:
         r: one radius in pixels, or one for each image (batch,).
         centre: c, of the shape of `x`; by default x itself, which gives a bound B(x, r) of ||x^tau - x||_2.
         pieces: each arc between two lines of the pixel grid is divided into so many; more make the bound tighter:
-            with 8 it is within 0.8 % of the supremum for r < 1, and twice as many leave a quarter of that.
+            with 8 it is about 1 % above the supremum for r < 1, and twice as many leave a quarter of that.
 
     Raises:
         InputError: for inputs that are no images or not finite, and radii that are negative or not finite.
