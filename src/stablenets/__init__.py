@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .layers import load as load
     from .layers import save as save
     from .solvers import integrate as integrate
+    from .solvers import steps as steps
 
 _FOLDERS = (
     "attack",
@@ -62,6 +63,7 @@ _HOMES = {
     "load": "layers",
     "save": "layers",
     "integrate": "solvers",
+    "steps": "solvers",
 }
 __all__ = ["__version__", *_FOLDERS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .mutant import Mutant
 
 TESTS = "test_image_networks.py"
-RK, TIMED = "integrators/runge_kutta.py", "fields/timed.py"
+RK, TIMED = "integrators/runge_kutta.py", "fields/timed_two_layer.py"
 
 
 def tests(keyword: str) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ MUTANTS = [
         "one_sided.nu < 0",
         tests("rotation"),
     ),
-    Mutant("bias moves at once", TIMED, "t * self.drift", "self.drift", tests("explicit_matrices")),
+    Mutant("bias moves at once", TIMED, "+ t * self.drift", "+ self.drift", tests("explicit_matrices")),
     Mutant("one norm for two", TIMED, "norm(self.inner) * norm(self.outer)", "norm(self.inner)", tests("explicit")),
     Mutant(
         "steps too long for the rate",

@@ -19,7 +19,11 @@ class ClaimError(StableNetsError, ValueError):
 
 
 class ConvergenceError(StableNetsError, ArithmeticError):
-    """An equation was not solved to rounding; the samples are named."""
+    """An equation was not solved to rounding; the samples are named, and their indices are in `samples`."""
+
+    def __init__(self, text: str, samples: Iterable[int] = ()) -> None:
+        super().__init__(text)
+        self.samples = tuple(samples)
 
 
 class IntegrationError(StableNetsError, ArithmeticError):

@@ -42,6 +42,8 @@ class Sweep:
 
     def back(self, i: int, x: Tensor, gradient: Tensor | None, of_outputs: Tensor | None = None) -> Tensor | None:
         """The gradient at the states `x` before step `i`, from those after it and of its outputs."""
+        if gradient is None and of_outputs is None:
+            return None
         move, places = self.inputs.moves[i], self.inputs.of_move[i]
         own = self.inputs.of_field[move.field]
         with torch.enable_grad():
@@ -51,11 +53,11 @@ class Sweep:
             leaves = [start, *(self.weights[j] for j in own), *times.values()]
             if move.field not in self._seen:
                 self._seen.add(move.field)
-                complete([end], leaves, [self.weights[j] for j in own], move)
+                complete([end] if outputs is None else [end, outputs], leaves, [self.weights[j] for j in own], move)
             given = [(end, gradient), (outputs, of_outputs)]
             roots = [(v, g) for v, g in given if v is not None and g is not None and v.requires_grad]
             if not roots:
-                return gradient if gradient is None else torch.zeros_like(x)
+                return torch.zeros_like(x)
             ends, given = zip(*roots, strict=True)
             slopes = torch.autograd.grad(ends, leaves, given, allow_unused=True)
         for j, slope in zip([*own, *places.values()], slopes[1:], strict=True):

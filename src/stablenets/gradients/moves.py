@@ -30,6 +30,10 @@ class Advance(abc.ABC):
     def advance(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The states after the step from `x` (batch, ...), and the outputs, if there are any."""
 
+    @abc.abstractmethod
+    def gives_output(self) -> bool:
+        """Whether there are outputs."""
+
     def times(self) -> dict[str, Tensor]:
         """The tensors in time that need a gradient."""
         given = {name: getattr(self, name) for name in self.TIMES}
@@ -63,6 +67,9 @@ class Move(Advance):
         end = self(x)
         return end, end if self.saved else None
 
+    def gives_output(self) -> bool:
+        return self.saved
+
 
 @dataclass(frozen=True)
 class DenseMove(Advance):
@@ -88,6 +95,9 @@ class DenseMove(Advance):
         end, slopes = self.integrator.stages(self.field, start, _like(self.h, x), _like(self.t, x))
         outputs = None if self.offsets is None else self.outputs(start, slopes)
         return (end if self.rows is None else x.index_copy(0, self.rows, end)), outputs
+
+    def gives_output(self) -> bool:
+        return self.offsets is not None
 
     def outputs(self, start: Tensor, slopes: Sequence[Tensor]) -> Tensor:
         """The solution at the outputs, given the states and all slopes of the step."""

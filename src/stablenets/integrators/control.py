@@ -13,7 +13,7 @@ from .base import add_scaled
 from .embedded import EmbeddedRungeKutta
 
 SAFETY, SHORTEST, LONGEST = 0.9, 0.2, 10.0
-PROPORTIONAL, INTEGRAL = 0.4, 0.3
+NOW, BEFORE = 0.85, 0.2
 HUGE, TINY = 1e30, 1e-30
 
 
@@ -28,20 +28,19 @@ def sizes(method: EmbeddedRungeKutta, v: Tensor, x: Tensor, y: Tensor, joint: bo
         found = np.array([float(torch.linalg.vector_norm(scaled)) / max(scaled.numel(), 1) ** 0.5])
     else:
         flat = scaled.flatten(1)
-        norms = torch.linalg.vector_norm(flat, dim=1).double() / max(flat.shape[1], 1) ** 0.5
-        found = norms.cpu().numpy()
+        found = np.array(torch.linalg.vector_norm(flat, dim=1).tolist()) / max(flat.shape[1], 1) ** 0.5
     return np.where(np.isfinite(found), found, np.inf)
 
 
 def factor(error: np.ndarray, before: np.ndarray, order: int) -> np.ndarray:
     """By what steps change, given their errors, and those of the accepted steps before, in units of the tolerance.
 
-    Gustafsson's controller (1991; Hairer & Wanner, IV.2), with the error SAFETY^order as its fixed point. Where the
-    error is above 1 the step is taken again, shortened by this error alone.
+    Gustafsson's controller (1991) with the exponents of Hairer & Wanner (IV.2, beta = 0.2 / order) and the error
+    SAFETY^order as its fixed point. Where the error is above 1 the step is taken again, shortened by this error alone.
     """
     target = SAFETY**order
     e, e1 = np.clip(error, TINY, HUGE) / target, np.clip(before, TINY, HUGE) / target
-    accepted = e ** (-(PROPORTIONAL + INTEGRAL) / order) * e1 ** (PROPORTIONAL / order)
+    accepted = e ** (-NOW / order) * e1 ** (BEFORE / order)
     rejected = np.minimum(e ** (-1 / order), SAFETY)
     return np.clip(np.where(error <= 1, accepted, rejected), SHORTEST, LONGEST)
 

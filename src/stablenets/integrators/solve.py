@@ -226,5 +226,6 @@ def _unsolved(name: str, samples: Tensor, residuals: Tensor, count: int, h: Any)
             f"({some}; relative residual {float(residuals.max()):.1g})",
             "an equation with a solution near the state",
             "Take a shorter step.",
-        )
+        ),
+        samples.tolist(),
     )

@@ -5,6 +5,8 @@ from .certified import CertifiedNet as CertifiedNet
 from .contracting import ContractingNet as ContractingNet
 from .conv_net import ConvNet as ConvNet
 from .convex_potential import ConvexPotentialNet as ConvexPotentialNet
+from .continuous_normalising_flow import ContinuousNormalisingFlow as ContinuousNormalisingFlow
+from .continuous_normalising_flow import flow_matching_loss as flow_matching_loss
 from .lipschitz_mlp import LipschitzMLP as LipschitzMLP
 from .neural_ode import NeuralODE as NeuralODE
 from .non_expansive import NonExpansiveNet as NonExpansiveNet

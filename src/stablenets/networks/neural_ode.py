@@ -11,11 +11,11 @@ from torch import nn
 from ..core.claims import Claims
 from ..core.errors import InputError, message
 from ..fields import ConvexGradient, Field, FreeField, LeakyReLU
-from ..fields.examples import large
 from ..fields.exact import exact_flow
+from ..fields.examples import large
 from ..gradients import Gradient
-from ..integrators import RK4, Euler, Integrator
-from ..layers import Affine, Chain, Flow, Lift, NormalisedHead, claims
+from ..integrators import RK4, Dopri5, EmbeddedRungeKutta, Euler, Integrator
+from ..layers import AdaptiveFlow, Affine, Chain, Flow, Lift, NormalisedHead, claims
 from ..linear import Conv2d, Dense
 from .base import Network
 
@@ -33,14 +33,16 @@ class NeuralODE(Network):
         field: of dense or convolutional states.
         head: y(T) -> scores, for example `nn.Sequential(nn.Flatten(), NormalisedHead(h, classes))`.
         time: T, positive.
-        integrator: any that accepts the field (default `RK4()`).
-        steps: how many; None takes the smallest number for which the integrator's theorem holds.
+        integrator: any that accepts the field. By default `RK4()` where steps are given or its theorem gives them, and
+            else `Dopri5()`.
+        steps: how many; None takes the smallest number for which the integrator's theorem holds, and adaptive steps
+            with `Bosh3`, `Dopri5`, `Tsit5`.
         gradient: how the flow is differentiated (default: backpropagation).
         input_shape: shape of one sample x; by default the one that `lift` or `field` states.
 
     Raises:
         TypeError: the integrator does not accept the field, or the gradient the integrator.
-        ClaimError: `steps` is None, and there is no theorem to take them from.
+        ClaimError: `steps` is None, and the integrator can neither choose them nor has a theorem to take them from.
         InputError: the shapes of the parts do not fit, or that of a sample is not known.
 
     >>> from stablenets.core.properties import Lipschitz
@@ -71,8 +73,7 @@ class NeuralODE(Network):
         if not self.image_shape:
             given = f"the shape of a sample is not known from {type(lift).__name__} and {type(field).__name__}"
             raise InputError(message(given, "input_shape=(...)"))
-        flow = Flow(field, integrator or RK4(), time=time, steps=steps, gradient=gradient)
-        self.body = Chain(lift, flow, head)
+        self.body = Chain(lift, _flow(field, integrator, time, steps, gradient), head)
         self.classes = self._scores()
 
     @torch.no_grad()
@@ -110,7 +111,7 @@ class NeuralODE(Network):
 
     @property
     def flow(self) -> Any:
-        """y(0) -> y(T), a `Flow`."""
+        """y(0) -> y(T), a `Flow` or an `AdaptiveFlow`."""
         return self._part(1)
 
     @property
@@ -165,6 +166,19 @@ class NeuralODE(Network):
         yield cls(Lift(1, 3), images, head(48), integrator=Euler(), input_shape=(1, 4, 4))
         free = FreeField(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 3, 3, padding=1)))
         yield cls(Affine(Conv2d(1, 3, 3, 4)), free, head(48), steps=4)
+        yield cls(Lift(1, 3), free, head(48), integrator=Dopri5(1e-3, 1e-4, joint=False), input_shape=(1, 4, 4))
+
+
+def _flow(
+    field: Field, integrator: Integrator[Any] | None, time: float, steps: int | None, gradient: Gradient | None
+) -> Flow | AdaptiveFlow:
+    """The middle part: steps as given, else from a theorem, else adaptive."""
+    if integrator is None:
+        proved = steps is not None or RK4().step_limit(field.claims()) is not None
+        integrator = RK4() if proved else Dopri5()
+    if isinstance(integrator, EmbeddedRungeKutta) and steps is None:
+        return AdaptiveFlow(field, integrator, time=time, gradient=gradient)
+    return Flow(field, integrator, time=time, steps=steps, gradient=gradient)
 
 
 def _stated(module: nn.Module) -> tuple[int, ...] | None:

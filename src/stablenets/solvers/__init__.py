@@ -4,3 +4,4 @@ from .integrate import integrate as integrate
 from .solution import Solution as Solution
 from .solution import Stats as Stats
 from .solution import Status as Status
+from .steps import steps as steps

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,12 +36,15 @@ class Clock:
     def __getitem__(self, i: int) -> Any:
         return self.values[i] if self.exact is None else self.exact[i]
 
-    def at(self, index: Any, like: Tensor) -> Tensor:
-        """The times with these indices (a slice or an array), in float64."""
-        if self.exact is not None:
-            return self.exact[index]
-        return torch.tensor(np.array(self.values)[index], dtype=torch.float64, device=like.device)
+    @torch.enable_grad()  # steps keep their gradients in time while states are computed without
+    def since(self, index: Any, t: Any, like: Tensor) -> Tensor:
+        """The times with these indices (a slice or an array) minus `t`, in float64."""
+        values = self.exact
+        if values is None:
+            values = torch.tensor(self.values, dtype=torch.float64, device=like.device)
+        return values[index] - t
 
+    @torch.enable_grad()
     def shifted(self, h: Any, t: Any, first: Any, last: Any) -> tuple[Any, Any]:
         """Size and time of a step with their gradients: the `first` moves with the start, the `last` with the end.
 

@@ -12,13 +12,14 @@ from torch import Tensor
 from ..core.errors import InputError, IntegrationError, message
 from ..fields import Field
 from ..gradients import Backpropagation, Gradient
-from ..integrators import Dopri5, EmbeddedRungeKutta, ExplicitRungeKutta, Integrator
+from ..integrators import Dopri5, EmbeddedRungeKutta, Integrator
+from .check import check, check_transforms
 from .clock import Clock
-from .fixed import equal_steps
+from .fixed import equal_steps, solve_fixed
 from .joint import solve_jointly
 from .record import Record
 from .separate import solve_separately
-from .solution import Solution, Stats, Status
+from .solution import Solution, Status
 
 
 def integrate(
@@ -64,21 +65,29 @@ def integrate(
     """
     method = Dopri5() if integrator is None else integrator
     way = Backpropagation() if gradient is None else gradient
-    adaptive = h is None and steps is None and isinstance(method, EmbeddedRungeKutta)
+    adaptive = isinstance(method, EmbeddedRungeKutta) and h is None and steps is None
+    check_transforms(adaptive, isinstance(times, Tensor), way)
     clock = Clock(times)
-    _check(field, x0, clock, method, way, h, steps, adaptive)
+    check(field, x0, clock.start, method)
+    way.check(method, "integrate")
+    for name, value in (("h", h), ("steps", steps)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(message(f"{name}={value}", f"a positive, finite {name}; the times say the direction"))
     if adaptive:
         found = _adaptive(method, field, x0, clock, way)
+    elif (h is None) == (steps is None):
+        todo = "Or take an integrator that chooses its steps: Bosh3, Dopri5, Tsit5."
+        raise InputError(message(f"{type(method).__name__} with h={h}, steps={steps}", "one of h and steps", todo))
     else:
-        found = _fixed(method, field, x0, clock, h, steps, way)
+        found = solve_fixed(*equal_steps(method, field, clock, h, steps), x0, way)
     if raise_on_failure and not bool(found.done.all()):
         raise failure(found.status, method)
     return found
 
 
-def _adaptive(method: EmbeddedRungeKutta, field: Field, x0: Tensor, clock: Clock, way: Gradient) -> Solution:
+def _adaptive(method: Any, field: Field, x0: Tensor, clock: Clock, way: Gradient) -> Solution:
     if clock.start == clock.end:  # x + 0 f(x, t): f is its derivative in the times
-        return _fixed(method, field, x0, clock, None, 1, way)
+        return solve_fixed(*equal_steps(method, field, clock, None, 1), x0, way)
     wanted = torch.is_grad_enabled()
     record: Record | None = None
     direct = wanted and method.joint and isinstance(way, Backpropagation)
@@ -98,20 +107,6 @@ def _adaptive(method: EmbeddedRungeKutta, field: Field, x0: Tensor, clock: Clock
     return Solution(states, torch.as_tensor(record.status, device=x0.device), record.stats())
 
 
-def _fixed(
-    method: Integrator[Any], field: Field, x0: Tensor, clock: Clock, h: float | None, steps: int | None, way: Gradient
-) -> Solution:
-    moves, index = equal_steps(method, field, clock, h, steps)
-    _, outputs = way.trace(moves, x0)
-    every = [x0, *outputs]
-    states = torch.stack([every[i] for i in index])
-    finite = states.detach().isfinite().flatten(2).all(2).all(0)
-    taken = torch.full_like(finite, len(moves), dtype=torch.int64)
-    evaluations = taken * len(method.b) if isinstance(method, ExplicitRungeKutta) else None
-    status = torch.where(finite, int(Status.DONE), int(Status.NON_FINITE))
-    return Solution(states, status, Stats(evaluations, taken, torch.zeros_like(taken)))
-
-
 def failure(status: Tensor, method: Integrator[Any]) -> IntegrationError:
     """The error for samples that were not solved."""
     parts = []
@@ -123,44 +118,3 @@ def failure(status: Tensor, method: Integrator[Any]) -> IntegrationError:
     given = f"{type(method).__name__} did not solve all of {len(status)} samples ({'; '.join(parts)})"
     todo = "Raise max_steps or the tolerances, or shorten the times; without raise_on_failure the status tells."
     return IntegrationError(message(given, "a solution up to the last time", todo))
-
-
-def _check(
-    field: Field,
-    x0: Tensor,
-    clock: Clock,
-    method: Integrator[Any],
-    way: Gradient,
-    h: float | None,
-    steps: int | None,
-    adaptive: bool,
-) -> None:
-    if not isinstance(field, method.needs):
-        accepted = ", ".join(Integrator.accepting(field)) if isinstance(field, Field) else "none, as it is no Field"
-        raise TypeError(
-            f"{type(method).__name__} integrates a {method.needs.__name__}, but got {type(field).__name__}. Integrators "
-            f"that accept it: {accepted}."
-        )
-    way.check(method, "integrate")
-    if not adaptive and (h is None) == (steps is None):
-        todo = "Or take an integrator that chooses its steps: Bosh3, Dopri5, Tsit5."
-        raise InputError(message(f"{type(method).__name__} with h={h}, steps={steps}", "one of h and steps", todo))
-    for name, value in (("h", h), ("steps", steps)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(message(f"{name}={value}", f"a positive, finite {name}; the times say the direction"))
-    if not x0.is_floating_point() or x0.dim() < 1:
-        raise InputError(message(f"x0 of {x0.dtype} and shape {tuple(x0.shape)}", "floating-point states (batch, ...)"))
-    if field.state_shape is not None and x0.shape[1:] != field.state_shape:
-        expected = ", ".join(map(str, field.state_shape))
-        raise InputError(message(f"x0 of shape {tuple(x0.shape)}", f"(batch, {expected})"))
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return  # no decisions there
-    finite = x0.detach().isfinite().flatten(1).all(1)
-    if not bool(finite.all()):
-        wrong = (~finite).nonzero().flatten().tolist()
-        raise InputError(message(f"x0 of sample {wrong[0]} is not finite", "finite states"))
-    with torch.no_grad():
-        slope = field(x0[:2], clock.start)
-    if slope.shape != x0[:2].shape or slope.dtype != x0.dtype:
-        given = f"{type(field).__name__} gives {tuple(slope.shape)} of {slope.dtype} for states {tuple(x0[:2].shape)}"
-        raise InputError(message(f"{given} of {x0.dtype}", "slopes like the states"))

@@ -47,7 +47,7 @@ def solve_jointly(method: EmbeddedRungeKutta, f: Field, x: Tensor, clock: Clock)
         if error <= 1:
             some = None if len(rows) == len(record.x0) else torch.as_tensor(rows, device=x.device)
             through = int(np.searchsorted(clock.sign * times, clock.sign * ahead, "right"))
-            offsets = clock.at(slice(passed, through), x) - exact_t if through > passed else None
+            offsets = clock.since(slice(passed, through), exact_t, x) if through > passed else None
             move = DenseMove(method, f, exact_size, exact_t, "the solve", some, offsets)
             inside = np.arange(passed, through)
             record.add(move, x, slopes, end, (inside.repeat(len(rows)), np.tile(rows, len(inside))))

@@ -88,5 +88,5 @@ def _move(
     if not len(of):
         return DenseMove(method, f, h, at, "the solve", some), (inside, of)
     index = torch.as_tensor(of, device=like.device)
-    offsets = clock.at(inside, like) - at.flatten()[index]
+    offsets = clock.since(inside, at.flatten()[index], like)
     return DenseMove(method, f, h, at, "the solve", some, offsets, index), (inside, moving[of])
