@@ -69,7 +69,7 @@ MUTANTS = [
     Mutant(
         "success among the broken",
         "studies/deformations.py",
-        'len(broken) / max(1, one["images"])',
+        'len(broken) / max(1, row["images"])',
         "1.0",
         ("test_deformations.py", "-k", "table"),
     ),
