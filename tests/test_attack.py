@@ -318,8 +318,9 @@ def test_bad_input(name: str) -> None:
 
 
 BAD_OPTIONS = [
-    {"eps": -1.0}, {"eps": 0.0}, {"eps": math.nan}, {"eps": math.inf}, {"norm": 1}, {"steps": 0}, {"steps": 1.5},
-    {"restarts": 0}, {"momentum": 1.0}, {"decay": 0.0}, {"decay": 2.0}, {"step_size": 0.0}, {"step_size": math.nan}, {"box": (1.0, 0.0)}, {"batch_size": 0}, {"norm": math.nan},
+    {"eps": -1.0}, {"eps": 0.0}, {"eps": math.nan}, {"eps": math.inf}, {"norm": 1}, {"norm": math.nan},
+    {"steps": 0}, {"steps": 1.5}, {"restarts": 0}, {"momentum": 1.0}, {"decay": 0.0}, {"decay": 2.0},
+    {"step_size": 0.0}, {"step_size": math.nan}, {"box": (1.0, 0.0)}, {"batch_size": 0},
 ]  # fmt: skip
 
 
