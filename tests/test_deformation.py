@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import small_runs
 from stablenets.attack import ADef
 from stablenets.certify import certify, deformation_radius
-from stablenets.certify.deformation import bound, middle
+from stablenets.certify.deformation import _farthest, bound, middle
 from stablenets.core.errors import InputError
 from stablenets.data import load_data
 from stablenets.layers import NormalisedHead, load
@@ -58,6 +58,8 @@ def test_no_sample_is_outside_and_one_is_at_the_edge(r: float, pieces: int) -> N
         best, at = sampled(x, r, c, angles=720)
         lower, found = float(np.linalg.norm(best)), float(bound(x, r, centre=c, pieces=pieces))
         assert lower <= found
+        every = _farthest(x, r, c, pieces)[0].numpy()
+        assert (best <= every + 1e-12).all(), "of every pixel, not only in the sum"
         if pieces == 32:
             assert found <= 1.003 * lower
             attained = deform(x, torch.from_numpy(at)[None]) - c  # the field that takes the worst value everywhere
@@ -96,6 +98,33 @@ def test_grows_with_the_radius_and_shrinks_with_the_pieces() -> None:
     together = bound(x, radii)  # circles of different kinds in one batch
     alone = torch.cat([bound(x[i : i + 1], float(r)) for i, r in enumerate(radii)])
     assert torch.allclose(together, alone, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("r", [0.97, 1.2, 1.7])
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 1)])
+def test_the_remainder_at_a_pixel_of_one_bright_one(r: float, corner: tuple[int, int]) -> None:
+    """With a single piece the ends of an arc say little: what holds the bound up is the curvature."""
+    x = torch.zeros(1, 1, 7, 7, dtype=torch.float64)
+    x[0, 0, 3 + corner[0], 3 + corner[1]] = 1.0
+    for c in (x, x - x[0, 0, 3, 3]):
+        best, _ = sampled(x, r, c, angles=720)
+        for pieces in (1, 3):
+            assert (best <= _farthest(x, r, c, pieces)[0].numpy() + 1e-12).all()
+    place = torch.arange(7, dtype=torch.float64)
+    for down, across in ((1.0, 1.0), (1.0, 3.08), (3.08, 1.0)):  # the worst direction lies between two ends
+        x = (down * place[:, None] + across * place).view(1, 1, 7, 7)
+        assert float(_farthest(x, r, x, 1)[0, 3, 3]) >= math.hypot(down, across) * r
+
+
+def test_rounding_upwards_is_allowed_for() -> None:
+    """A step of height 1 at 1000, where float32 has steps of 6e-5: a shift by 0.6 of such a step rounds up to one."""
+    x = torch.full((1, 1, 8, 8), 1000.0)
+    x[..., 4:] = 1001.0
+    r = 0.6 * 2.0**-14
+    across = torch.zeros(1, 8, 8, 2, dtype=torch.float64)
+    across[:, :, 3, 1], across[:, :, 4, 1] = r, -r
+    changed = float((deform(x, across).double() - x.double()).norm())
+    assert 1.5 * r * 4 < changed <= float(bound(x, r)) < 100 * changed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

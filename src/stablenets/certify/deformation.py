@@ -47,12 +47,9 @@ def bound(x: Tensor, r: Tensor | float, *, centre: Tensor | None = None, pieces:
     c = x if centre is None else centre
     if c.shape != x.shape or not bool(torch.isfinite(c).all()):
         raise InputError(message(f"a centre of shape {tuple(c.shape)}", f"finite images of shape {tuple(x.shape)}"))
-    exact, c, farthest = x.cpu().double(), c.cpu().double(), torch.zeros_like(x[:, 0], dtype=torch.float64)
-    for which, radius in _groups(x, r, pieces):
-        for values, remainder in _disc(exact[which], radius, pieces):
-            sizes = (values - c[which, None]).norm(dim=2).amax(1) + remainder
-            farthest[which] = torch.maximum(farthest[which], sizes)
-    # `deform` rounds an entry twice; a value above is off by less than 1e-12 of the largest entry, if r < 100.
+    exact, c = x.cpu().double(), c.cpu().double()
+    farthest = _farthest(exact, r, c, pieces)
+    # `deform` rounds an entry twice; a distance is off by less than 1e-12 of the largest entry, if r < 100.
     largest = torch.maximum(exact.abs(), c.abs()).flatten(1).amax(1)
     rounding = (torch.finfo(x.dtype).eps + 1e-12) * largest * math.sqrt(math.prod(x.shape[1:]))
     return (farthest.flatten(1).norm(dim=1) * UP + rounding) * UP
@@ -83,6 +80,16 @@ def images(x: Tensor) -> None:
     if x.dim() != 4 or not x.is_floating_point() or not bool(torch.isfinite(x).all()):
         given = f"{x.dtype} inputs of shape {tuple(x.shape)}"
         raise InputError(message(given, "finite images (batch, channels, height, width)"))
+
+
+def _farthest(x: Tensor, r: Tensor | float, c: Tensor, pieces: int) -> Tensor:
+    """For each pixel u (batch, height, width), the largest |x(v) - c(u)| with |v - u| <= r, or a little more."""
+    farthest = torch.zeros_like(x[:, 0])
+    for which, radius in _groups(x, r, pieces):
+        for values, remainder in _disc(x[which], radius, pieces):
+            sizes = (values - c[which, None]).norm(dim=2).amax(1) + remainder
+            farthest[which] = torch.maximum(farthest[which], sizes)
+    return farthest
 
 
 def _groups(x: Tensor, r: Tensor | float, pieces: int) -> Iterator[tuple[Tensor, Tensor]]:
