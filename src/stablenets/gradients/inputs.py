@@ -33,34 +33,41 @@ class Inputs:
 
 
 class Sweep:
-    """From the last step to the first: every step is computed again, with its derivatives, and gradients add up."""
+    """From the last steps to the first: they are computed again, with their derivatives, and gradients add up."""
 
     def __init__(self, inputs: Inputs, weights: Sequence[Tensor]) -> None:
         self.inputs, self.weights = inputs, weights
         self.totals: list[Tensor | None] = [None] * len(weights)
         self._seen: set[nn.Module] = set()
 
-    def back(self, i: int, x: Tensor, gradient: Tensor | None, of_outputs: Tensor | None = None) -> Tensor | None:
-        """The gradient at the states `x` before step `i`, from those after it and of its outputs."""
-        if gradient is None and of_outputs is None:
+    def back(
+        self, part: slice, x: Tensor, gradient: Tensor | None, of_outputs: Sequence[Tensor | None] = ()
+    ) -> Tensor | None:
+        """The gradient at the states `x` before some steps, from those after them and of their outputs."""
+        if gradient is None and all(g is None for g in of_outputs):
             return None
-        move, places = self.inputs.moves[i], self.inputs.of_move[i]
-        own = self.inputs.of_field[move.field]
+        moves, places = self.inputs.moves[part], self.inputs.of_move[part]
+        fields = {move.field: move for move in moves}
+        own = list(dict.fromkeys(j for f in fields for j in self.inputs.of_field[f]))
         with torch.enable_grad():
             start = x.detach().requires_grad_()
-            times = {name: self.weights[j].detach().requires_grad_() for name, j in places.items()}
-            end, outputs = move.at(**times).advance(start)
+            times = {j: self.weights[j].detach().requires_grad_() for place in places for j in place.values()}
+            moves = [m.at(**{n: times[j] for n, j in place.items()}) for m, place in zip(moves, places, strict=True)]
+            end, outputs = Backpropagation().trace(moves, start)
             leaves = [start, *(self.weights[j] for j in own), *times.values()]
-            if move.field not in self._seen:
-                self._seen.add(move.field)
-                complete([end] if outputs is None else [end, outputs], leaves, [self.weights[j] for j in own], move)
-            given = [(end, gradient), (outputs, of_outputs)]
-            roots = [(v, g) for v, g in given if v is not None and g is not None and v.requires_grad]
+            new = [move for f, move in fields.items() if f not in self._seen]
+            if new:
+                self._seen.update(m.field for m in new)
+                for move in new:
+                    same_parameters(move, [self.weights[j] for j in self.inputs.of_field[move.field]])
+                complete([end, *outputs], leaves, new[0])
+            given = zip([end, *outputs], [gradient, *of_outputs], strict=True)
+            roots = [(v, g) for v, g in given if g is not None and v.requires_grad]
             if not roots:
                 return torch.zeros_like(x)
-            ends, given = zip(*roots, strict=True)
-            slopes = torch.autograd.grad(ends, leaves, given, allow_unused=True)
-        for j, slope in zip([*own, *places.values()], slopes[1:], strict=True):
+            ends, slopes = zip(*roots, strict=True)
+            slopes = torch.autograd.grad(ends, leaves, slopes, allow_unused=True)
+        for j, slope in zip([*own, *times], slopes[1:], strict=True):
             total = self.totals[j]
             self.totals[j] = slope if total is None else total if slope is None else total + slope
         return slopes[0]
@@ -77,10 +84,16 @@ def again(inputs: Inputs, x: Tensor, weights: Sequence[Tensor], gradients: Seque
     return [next(found) if t.requires_grad else None for t in wanted]
 
 
-def complete(ends: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Tensor], move: Advance) -> None:
-    """Refuse a step that depends on a tensor whose gradient would be lost, as it is no parameter of the field."""
+def same_parameters(move: Advance, weights: Sequence[Tensor]) -> None:
+    """Refuse a field that has not the parameters it had."""
     present = [p for p in move.field.parameters() if p.requires_grad]
-    strange: list[Any] = [p for p in present if not any(p is w for w in weights)]
+    strange = [p for p in present if not any(p is w for w in weights)]
+    if strange or len(present) != len(weights):
+        raise _lost(move, tuple(strange[0].shape) if strange else "of the forward pass")
+
+
+def complete(ends: Sequence[Tensor], leaves: Sequence[Tensor], move: Advance) -> None:
+    """Refuse steps that depend on a tensor whose gradient would be lost, as it is no parameter of their fields."""
     known, seen = {id(leaf) for leaf in leaves}, set()
     queue: list[Any] = [end.grad_fn for end in ends]
     while queue:
@@ -89,13 +102,15 @@ def complete(ends: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence
             seen.add(node)
             queue += [following for following, _ in node.next_functions]
             leaf = getattr(node, "variable", None)  # of the nodes that stand for leaves
-            strange += [leaf] if leaf is not None and id(leaf) not in known else []
-    if strange or len(present) != len(weights):
-        shape = tuple(strange[0].shape) if strange else "of the forward pass"
-        raise TypeError(
-            message(
-                f"{move.name}: its step depends on a tensor {shape} that was no parameter of its field before",
-                f"the same {type(move.field).__name__}, with all tensors that need a gradient among its parameters",
-                "Or store the states: gradient=Backpropagation().",
-            )
+            if leaf is not None and id(leaf) not in known:
+                raise _lost(move, tuple(leaf.shape))
+
+
+def _lost(move: Advance, shape: Any) -> TypeError:
+    return TypeError(
+        message(
+            f"{move.name}: its step depends on a tensor {shape} that was no parameter of its field before",
+            f"the same {type(move.field).__name__}, with all tensors that need a gradient among its parameters",
+            "Or store the states: gradient=Backpropagation().",
         )
+    )

@@ -107,7 +107,7 @@ class _Inverted(torch.autograd.Function):
             if i == 0:
                 _compare(x, stored, after, ctx.tolerance, ctx.first, move)
                 x = stored
-            slope = sweep.back(i, x, slope)
+            slope = sweep.back(slice(i, i + 1), x, slope)
         return None, None, None, slope, *sweep.totals
 
 
