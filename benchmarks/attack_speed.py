@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--parts", type=int, default=2)
-    parser.add_argument("--curve", action="store_true", help="the peers' curves at ten radii, too (about 20 times longer)")
+    parser.add_argument(
+        "--curve", action="store_true", help="the peers' curves at ten radii, too (about 20 times longer)"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -60,7 +62,7 @@ def main() -> None:
     tasks: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
     for name, peer in PEERS.items():
         for batch in (len(x), 100):
-            for eps in (radii if args.curve else [easy, hard]):
+            for eps in radii if args.curve else [easy, hard]:
 
                 def task(a: Tensor, b: Tensor, peer: Callable = peer, eps: float = eps, batch: int = batch) -> Tensor:
                     return torch.cat([peer(net, *part, eps, steps) for part in zip(a.split(batch), b.split(batch))])
@@ -85,7 +87,9 @@ def main() -> None:
         print(f"{name:40s} {seconds[name]:8.2f} s  {shown}", flush=True)
     for peer in PEERS:
         for batch in (len(x), 100):
-            rows = {eps: seconds[f"{peer}, batch {batch}, eps {eps:.3f}"] for eps in (radii if args.curve else [easy, hard])}
+            rows = {
+                eps: seconds[f"{peer}, batch {batch}, eps {eps:.3f}"] for eps in (radii if args.curve else [easy, hard])
+            }
             line = f"{peer}, batch {batch}: single radius {rows.get(easy, rows[hard]) / seconds[f'PGD, eps {easy:.3f}']:.2f}"
             line += f" and {rows[hard] / seconds[f'PGD, eps {hard:.3f}']:.2f} times"
             ten = sum(rows.values()) * 10 / len(rows)  # a peer's time does not depend on the radius
