@@ -36,8 +36,8 @@ PEERS = {
     "ddn": (DDN(60), lambda a: a.DDNAttack(steps=60), None),
     "deepfool": (DeepFool(), lambda a: a.L2DeepFoolAttack(), None),
     "carlini-wagner": (
-        CarliniWagner(60, 5, first=0.1, step_size=0.02),
-        lambda a: a.L2CarliniWagnerAttack(binary_search_steps=5, steps=60, stepsize=0.02, initial_const=0.1),
+        CarliniWagner(40, 3, first=0.5, step_size=0.03),
+        lambda a: a.L2CarliniWagnerAttack(binary_search_steps=3, steps=40, stepsize=0.03, initial_const=0.5),
         None,
     ),
 }
