@@ -1,5 +1,7 @@
 """Attacks: attempts to refute a classifier's answers, and any claim."""
 
+from .adef import ADef as ADef
+from .adef import Deformations as Deformations
 from .apgd import APGD as APGD
 from .base import Attack as Attack
 from .base import Found as Found
