@@ -37,11 +37,11 @@ BALL: dict[str, Attack] = {
     "ensemble": Ensemble(0.8, steps=10, targets=3, queries=30),
 }
 MINIMAL: dict[str, Attack] = {
-    "ddn": DDN(100),
+    "ddn": DDN(60),
     "deepfool": DeepFool(),
-    "carlini-wagner": CarliniWagner(150, 7),
-    "szegedy": Szegedy(25, 9),
-    "smallest": Smallest(PGD(3.0, steps=40)),
+    "carlini-wagner": CarliniWagner(60, 6, step_size=0.03, first=0.05),
+    "szegedy": Szegedy(15, 7),
+    "smallest": Smallest(PGD(3.0, steps=30)),
 }
 ALL = BALL | MINIMAL
 
@@ -69,7 +69,7 @@ def affine(dimension: int = 6, classes: int = 3) -> tuple[nn.Linear, Tensor, Ten
     net = nn.Linear(dimension, classes).double().requires_grad_(False)
     net.weight.copy_(torch.randn(classes, dimension, generator=g))
     net.bias.copy_(torch.randn(classes, generator=g))
-    x = torch.randn(40, dimension, generator=g).double()
+    x = torch.randn(20, dimension, generator=g).double()
     z = net(x)
     y = z.argmax(1)
     gaps = z.gather(1, y[:, None]) - z

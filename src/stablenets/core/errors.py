@@ -19,7 +19,7 @@ class ClaimError(StableNetsError, ValueError):
 
 
 class ConvergenceError(StableNetsError, ArithmeticError):
-    """An equation was not solved to rounding; the samples are named, and their indices are in `samples`."""
+    """An equation was not solved to rounding; `samples` are the indices in the batch of those it was not solved for."""
 
     def __init__(self, text: str, samples: Iterable[int] = ()) -> None:
         super().__init__(text)

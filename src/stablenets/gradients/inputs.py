@@ -61,7 +61,7 @@ class Sweep:
                 for move in new:
                     same_parameters(move, [self.weights[j] for j in self.inputs.of_field[move.field]])
                 complete([end, *outputs], leaves, new[0])
-            given = zip([end, *outputs], [gradient, *of_outputs], strict=True)
+            given = zip([end, *outputs], [gradient, *of_outputs], strict=False)  # no gradients, no outputs wanted
             roots = [(v, g) for v, g in given if g is not None and v.requires_grad]
             if not roots:
                 return torch.zeros_like(x)
@@ -75,9 +75,14 @@ class Sweep:
 
 def again(inputs: Inputs, x: Tensor, weights: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Any]:
     """The gradients of `x` and all weights by backpropagation, with derivatives of their own (`create_graph=True`)."""
-    end, outputs = Backpropagation().trace(inputs.moves, x)
-    roots = [(v, g) for v, g in zip([end, *outputs], gradients, strict=True) if g is not None and v.requires_grad]
-    wanted = [x, *weights]
+    x = x.clone()
+    # clones, since the time of a step may be computed from its size, whose own gradient must not lead through it
+    times = {j: weights[j].clone() for place in inputs.of_move for j in place.values()}
+    places = [{name: times[j] for name, j in place.items()} for place in inputs.of_move]
+    moves = [move.at(**place) for move, place in zip(inputs.moves, places, strict=True)]
+    end, outputs = Backpropagation().trace(moves, x)
+    roots = [(v, g) for v, g in zip([end, *outputs], gradients, strict=False) if g is not None and v.requires_grad]
+    wanted = [x, *(times.get(j, w) for j, w in enumerate(weights))]
     leaves = [t for t in wanted if t.requires_grad]
     ends, given = zip(*roots, strict=True)
     found = iter(torch.autograd.grad(ends, leaves, given, create_graph=True, allow_unused=True))

@@ -49,21 +49,22 @@ def factor(error: np.ndarray, before: np.ndarray, order: int) -> np.ndarray:
 def first_size(
     method: EmbeddedRungeKutta, f: Field, x: Tensor, t: Any, slope: Tensor, span: float, joint: bool
 ) -> np.ndarray:
-    """A first step size, positive, at most |span| (Hairer, Norsett & Wanner, II.4, "starting step size").
+    """A first step size, positive, at most |span|, with `slope` = f(x, t) and one more evaluation.
 
-    With `slope` = f(x, t); one more evaluation. The sign of `span` is the direction.
+    As Hairer, Norsett & Wanner (II.4, "starting step size"), made independent of the unit of time: slopes change within
+    a time tau = |f| / |f'|, and a step h is taken to err by |f| tau (h / tau)^order, of which 0.01 is allowed. The sign
+    of `span` is the direction.
     """
     size, speed = sizes(method, x, x, x, joint), sizes(method, slope, x, x, joint)
     slow = (size < 1e-5) | (speed < 1e-5) | ~np.isfinite(speed)
     trial = np.minimum(np.where(slow, 1e-6, 0.01 * size / np.where(slow, 1.0, speed)), abs(span))
     signed = np.sign(span) * trial
     ahead = float(signed[0]) if joint else as_size(signed, x)
-    change = sizes(method, f(add_scaled(x, slope, ahead), t + ahead) - slope, x, x, joint)
-    largest = np.maximum(speed, change / np.maximum(trial, 1e-300))
-    still = (largest <= 1e-15) | ~np.isfinite(largest)
-    wanted = np.where(
-        still, np.maximum(1e-6, 1e-3 * trial), (0.01 / np.where(still, 1.0, largest)) ** (1 / method.order)
-    )
+    bend = sizes(method, f(add_scaled(x, slope, ahead), t + ahead) - slope, x, x, joint)  # tau = trial speed / bend
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        tau = trial * np.maximum(speed / bend, 1.0)
+        wanted = tau * (0.01 / (np.maximum(speed, bend / trial) * tau)) ** (1 / method.order)
+    wanted = np.where(np.isfinite(wanted), wanted, np.where(np.isfinite(bend), np.inf, 0.1 * trial))
     return np.minimum(np.minimum(100 * trial, wanted), abs(span))
 
 

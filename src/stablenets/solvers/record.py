@@ -63,7 +63,9 @@ class Record:
         x0 = self.x0
         if all(move.rows is None and move.of is None for move in self.moves) and not self.status.any():
             return torch.cat([x0.unsqueeze(0), *outputs])
+        full = torch.cat([x0.unsqueeze(0), x0.new_full((times - 1, *x0.shape), torch.nan)])
+        if not outputs:
+            return full
         time, row = (torch.as_tensor(np.concatenate(p), device=x0.device) for p in zip(*self.places, strict=True))
         values = torch.cat([v.reshape(-1, *x0.shape[1:]) for v in outputs])
-        full = torch.cat([x0.unsqueeze(0), x0.new_full((times - 1, *x0.shape), torch.nan)])
         return full.index_put((time, row), values)
