@@ -2,6 +2,7 @@ from .activations import Abs as Abs
 from .activations import GroupSort as GroupSort
 from .activations import Householder as Householder
 from .activations import MaxMin as MaxMin
+from .adaptive import AdaptiveFlow as AdaptiveFlow
 from .affine import Affine as Affine
 from .around import Relaxed as Relaxed
 from .around import Rescaled as Rescaled
