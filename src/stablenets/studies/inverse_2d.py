@@ -56,7 +56,7 @@ def sample(count: int, *, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def run(*, data: str | None = None, out: Path | None = None, quick: bool = False, progress: Progress = silent) -> Path:
-    """Do what is missing in the study's folder: three tables and the figures.
+    """Do what is missing in the study's folder: two tables and the figures.
 
     Raises:
         InputError: `data` is given, or the folder holds results with other settings.
