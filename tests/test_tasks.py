@@ -17,6 +17,7 @@ from cyclopts.exceptions import CycloptsError
 from filelock import FileLock
 
 from small_runs import TINY, copied, finished
+from stablenets.attack import robust_curve
 from stablenets.certify import Certificate
 from stablenets.cli import app
 from stablenets.core.component import arguments
@@ -427,7 +428,7 @@ def test_contradictions_are_found() -> None:
     proof = Certificate.load(run.file("certificate.json"), net)
     x, y = data.x_test[:40], data.y_test[:40]
     radius = proof.radius(x)
-    curve = attacks.robust_curve(net, x, y, TINY.radii, steps=5)
+    curve = robust_curve(net, x, y, TINY.radii, steps=5)
     assert len(curve.index) > 5
     assert attacks.contradictions(proof, x, radius, curve) == []
     assert attacks.contradictions(proof, x, radius + 1, curve) == curve.index.tolist()
@@ -478,10 +479,11 @@ def test_the_demo_and_a_free_folder_for_it(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_study_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robust_fashion, "QUICK", {k: v for k, v in vars(TINY).items() if k != "data"})
+    left_out = {"data", "patch", "blocks", "hidden", "dense_blocks"}  # the networks do not share these
+    monkeypatch.setattr(robust_fashion, "QUICK", {k: v for k, v in vars(TINY).items() if k not in left_out})
     folder = robust_fashion.run(data="digits", out=tmp_path / "s", quick=True)
     figures = {"figure-12-examples.svg", "figure-13-attacked.svg", "figure-14-accuracy.svg", "training.svg"}
-    assert {p.name for p in folder.iterdir()} == {"non-expansive", "resnet", "report.html", *figures}
+    assert {p.name for p in folder.iterdir()} == {"non-expansive", "resnet", "contracting", "report.html", *figures}
     model = folder / "resnet" / "model.safetensors"
     written = model.stat().st_mtime_ns
     robust_fashion.run(data="digits", out=folder, quick=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 
-from . import attack, fields, integrators, layers, linear, networks, studies, systems, train
+from . import attack, fields, integrators, inverse, layers, linear, networks, studies, systems, train
 from .core.component import kebab
 from .data import data_sets
 from .tasks import recipes
 from .testing import extension_points
 
 # importing them fills the registries
-PACKAGES = (linear, fields, systems, integrators, layers, networks, train, attack)
-CHOSEN_BY_NAME = {"Network": "--network", "Loss": "--loss"}
+PACKAGES = (linear, fields, systems, integrators, layers, networks, train, attack, inverse)
+CHOSEN_BY_NAME = {"Network": "--network", "Loss": "--loss", "Attack": "--attack"}
 
 
 def sections() -> list[tuple[str, list[tuple[str, str]]]]:

@@ -40,5 +40,6 @@ from .schedule import PiecewiseConstant as PiecewiseConstant
 from .second_order import SecondOrder as SecondOrder
 from .skew import SkewLinear as SkewLinear
 from .timed import TimedField as TimedField
+from .timed_two_layer import TimedTwoLayer as TimedTwoLayer
 from .two_layer import TwoLayerField as TwoLayerField
 from .weight_flow import WeightFlow as WeightFlow

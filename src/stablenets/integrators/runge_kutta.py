@@ -20,6 +20,7 @@ from ..core.properties import (
     Lipschitz,
     OneSidedLipschitz,
     Preserves,
+    SymmetricJacobian,
 )
 from ..fields.base import Field
 from .base import Integrator, add_scaled
@@ -85,6 +86,10 @@ class ExplicitRungeKutta(Integrator[Field], abc.ABC):
                 terms = 1.0, 2 * h * one_sided.nu, reach * reach  # `**` raises an error where this overflows
                 square = sum(terms) + 1e-15 * sum(map(abs, terms))  # the terms may cancel
                 claims.append(Lipschitz(math.sqrt(max(square, 0.0)) * UP))
+                if one_sided.nu < 0 and field.get(SymmetricJacobian):
+                    # f = -grad V, V strongly convex: the eigenvalues of Df are in [-L, nu], those of the step's
+                    # Jacobian in [1 - h L, 1 + h nu] (Nesterov 2004, Thm 2.1.15)
+                    claims.append(Lipschitz(max(abs(1 + h * one_sided.nu), abs(1 - reach)) * UP + 1e-15))
         return Claims(claims)
 
     def _increment(self, hl: float) -> float:
