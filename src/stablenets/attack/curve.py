@@ -113,8 +113,10 @@ def attack_curve(
     if not all(math.isfinite(r) and r > 0 for r in sizes):
         raise InputError(message(f"radii={list(radii)}", "finite radii >= 0"))
     proved = certified_radii(certified, x).cpu()
-    search = _shrinking if isinstance(attack, BallAttack) else _once
-    smallest, x_adv = search(attack, net, x, y, sizes, proved)
+    if isinstance(attack, BallAttack):
+        smallest, x_adv = _shrinking(attack, net, x, y, sizes, proved)
+    else:
+        smallest, x_adv = _once(attack, net, x, y, sizes, proved)
     index = ((smallest > 0) & smallest.isfinite()).nonzero()[:, 0]
     with evaluation(net) as victim:
         parts = [i for i in index.split(attack.batch_size) if len(i)]

@@ -88,7 +88,7 @@ def read_points(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
         raise InputError(message(f"{path} has no header: its first line is numbers", NEEDED))
     if len(names) < 2:
         todo = "A flow on a line could only sort the points."
-        raise InputError(message(f"{path} has one column only, {names[0]}", "two or more columns", todo))
+        raise InputError(message(f"{path} has one column only, {lines[0][1][0].strip()}", "two or more columns", todo))
     if len(set(names)) < len(names) or not all(names):
         raise InputError(message(f"{path} has the columns {', '.join(names)}", "different names"))
     rows = []

@@ -63,7 +63,7 @@ class WithDivergence(Field):
         directions = self._directions(state)
 
         def along(v: Tensor) -> tuple[Tensor, Tensor]:
-            value, slope = torch.func.jvp(f, (state,), (v,))
+            value, slope = torch.func.jvp(f, (state,), (v,))  # pyright: ignore[reportAssignmentType]
             return value, (slope * v).sum(1)
 
         if len(directions) == 1:

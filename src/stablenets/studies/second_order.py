@@ -44,7 +44,8 @@ def _perceptron(inputs: int, outputs: int) -> nn.Module:
 
 def lifted(field: Field, q: Tensor) -> Tensor:
     """Positions (batch, 1) as states: as they are, or with a zero appended."""
-    return q if isinstance(field, FreeField) and field.module[0].in_features == 1 else torch.cat([q, 0 * q], 1)
+    first = next(module for module in field.modules() if isinstance(module, nn.Linear))
+    return q if isinstance(field, FreeField) and first.in_features == 1 else torch.cat([q, 0 * q], 1)
 
 
 def positions(field: Field, q: Tensor, times: Tensor, steps: int = 2) -> Tensor:
