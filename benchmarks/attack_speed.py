@@ -31,8 +31,9 @@ def by_foolbox(net: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int) -> 
 
 def by_torchattacks(net: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int) -> Tensor:
     attack = torchattacks.PGDL2(net, eps=eps, alpha=2.5 * eps / steps, steps=steps, random_start=False)
+    x_adv = attack(x, y)
     with torch.no_grad():
-        return net(attack(x, y)).argmax(1) == y
+        return net(x_adv).argmax(1) == y
 
 
 PEERS = {"foolbox": by_foolbox, "torchattacks": by_torchattacks}

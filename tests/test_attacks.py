@@ -16,6 +16,7 @@ from stablenets.attack import (
     APGD,
     DDN,
     PGD,
+    ADef,
     Attack,
     DeepFool,
     Ensemble,
@@ -314,3 +315,12 @@ def test_bad_targets(target: object) -> None:
 def test_bad_certificates(certified: Tensor) -> None:
     with pytest.raises(InputError, match="certified"):
         DDN().run(nn.Linear(4, 4), X, Y, certified=certified)
+
+
+def test_deformations_have_targets_too() -> None:
+    net, x, y = digits()
+    x, y = x[:12], y[:12]
+    with torch.no_grad():
+        target = net(x).scatter(1, y[:, None], -math.inf).argmax(1)
+    found = ADef(limit=8.0, steps=40).run(net, x, y, target=target)
+    assert torch.equal(found.broken, answers(net, found.x_adv) == target) and bool(found.broken.any())

@@ -100,6 +100,8 @@ class ADef(Attack):
 
     def search(self, victim: Victim, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         _images(x)
+        if victim.targeted:  # y are targets; the labels no longer matter
+            return deform(x, self._search(Victim(victim.net), x, y, y))
         return deform(x, self._search(victim, x, y, None))
 
     def fields(self, net: Classifier, x: Tensor, y: Tensor, targets: Tensor | None = None) -> Deformations:
