@@ -17,6 +17,7 @@ from cyclopts.exceptions import CycloptsError
 from filelock import FileLock
 
 from small_runs import TINY, copied, finished
+from stablenets.attack import robust_curve
 from stablenets.certify import Certificate
 from stablenets.cli import app
 from stablenets.core.component import arguments
@@ -427,7 +428,7 @@ def test_contradictions_are_found() -> None:
     proof = Certificate.load(run.file("certificate.json"), net)
     x, y = data.x_test[:40], data.y_test[:40]
     radius = proof.radius(x)
-    curve = attacks.robust_curve(net, x, y, TINY.radii, steps=5)
+    curve = robust_curve(net, x, y, TINY.radii, steps=5)
     assert len(curve.index) > 5
     assert attacks.contradictions(proof, x, radius, curve) == []
     assert attacks.contradictions(proof, x, radius + 1, curve) == curve.index.tolist()

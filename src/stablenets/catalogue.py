@@ -12,7 +12,7 @@ from .testing import extension_points
 
 # importing them fills the registries
 PACKAGES = (linear, fields, systems, integrators, layers, networks, train, attack)
-CHOSEN_BY_NAME = {"Network": "--network", "Loss": "--loss"}
+CHOSEN_BY_NAME = {"Network": "--network", "Loss": "--loss", "Attack": "--attack"}
 
 
 def sections() -> list[tuple[str, list[tuple[str, str]]]]:
