@@ -194,7 +194,7 @@ def test_colour_images_and_what_cannot_be_deformed() -> None:
     for bad in (torch.rand(2, 75), torch.rand(2, 3, 1, 25)):
         with pytest.raises(InputError, match="images"):
             ADef().fields(net, bad.double(), torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(InputError, match="labels from|target"):
+    with pytest.raises(InputError, match=r"labels from|target"):
         ADef().fields(net, x, y, y + 5)
     for make in (
         lambda: ADef(0),
