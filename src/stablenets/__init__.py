@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from . import export as export
     from . import fields as fields
     from . import gradients as gradients
+    from . import inverse as inverse
     from . import integrators as integrators
     from . import layers as layers
     from . import linear as linear
     from . import networks as networks
+    from . import solvers as solvers
     from . import systems as systems
     from . import train as train
     from .certify import Certificate as Certificate
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from .layers import claims as claims
     from .layers import load as load
     from .layers import save as save
+    from .solvers import integrate as integrate
+    from .solvers import steps as steps
 
 _FOLDERS = (
     "attack",
@@ -39,10 +43,12 @@ _FOLDERS = (
     "export",
     "fields",
     "gradients",
+    "inverse",
     "integrators",
     "layers",
     "linear",
     "networks",
+    "solvers",
     "systems",
     "train",
 )
@@ -58,6 +64,8 @@ _HOMES = {
     "claims": "layers",
     "load": "layers",
     "save": "layers",
+    "integrate": "solvers",
+    "steps": "solvers",
 }
 __all__ = ["__version__", *_FOLDERS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -26,6 +26,10 @@ class ConvergenceError(StableNetsError, ArithmeticError):
         self.samples = tuple(samples)
 
 
+class IntegrationError(StableNetsError, ArithmeticError):
+    """A differential equation was not solved for some samples; they are named."""
+
+
 class TrainingError(StableNetsError, RuntimeError):
     """Training stopped; the last good checkpoint is named."""
 

@@ -1,7 +1,15 @@
 from .base import Network as Network
 from .base import Provable as Provable
+from .base import made_for_images as made_for_images
 from .certified import CertifiedNet as CertifiedNet
+from .contracting import ContractingNet as ContractingNet
+from .conv_net import ConvNet as ConvNet
 from .convex_potential import ConvexPotentialNet as ConvexPotentialNet
+from .continuous_normalising_flow import ContinuousNormalisingFlow as ContinuousNormalisingFlow
+from .continuous_normalising_flow import flow_matching_loss as flow_matching_loss
+from .inv_net import InvNet as InvNet
 from .lipschitz_mlp import LipschitzMLP as LipschitzMLP
+from .neural_ode import NeuralODE as NeuralODE
 from .non_expansive import NonExpansiveNet as NonExpansiveNet
+from .ode_net import OdeNet as OdeNet
 from .resnet import ResNet as ResNet
