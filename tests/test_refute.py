@@ -24,8 +24,8 @@ SKEW = torch.tensor([[0, 0, 1.0, 0], [0, 0, 0, 1], [-1, 0, 0, 0], [0, -1, 0, 0]]
 
 
 def bump(x: Tensor) -> Tensor:
-    """0 nearly everywhere: 1 in a ball of radius about 0.5 around (1.2, ..., 1.2), which few samples meet."""
-    return torch.exp(-4 * (x - 1.2).square().sum(1, keepdim=True))
+    """0 nearly everywhere: 1 near (1.2, ..., 1.2), where no sample starts."""
+    return torch.exp(-(x - 1.2).square().sum(1, keepdim=True))
 
 
 def rotate(x: Tensor) -> Tensor:
@@ -58,12 +58,12 @@ class Case:
 
 CASES = [
     Case(p.Lipschitz(1.0), rotate, lambda x: rotate(x) + 0.3 * bump(x)),
-    Case(p.Averaged(0.5), halve, lambda x: x / 2 - 0.9 * bump(x) * (x - 1.2)),
+    Case(p.Averaged(0.5), halve, lambda x: x / 2 - 3 * bump(x) * (x - 1.2)),
     Case(p.Expansive(1.0), rotate, lambda x: rotate(x) - 0.3 * bump(x) * rotate(x - 1.2)),
     Case(p.Isometry(), rotate, lambda x: rotate(x) * (1 + 0.1 * bump(x))),
     Case(p.Symplectic(), kick, lambda x: kick(x) + 0.2 * bump(x) * x),
     Case(p.VolumePreserving(), kick, lambda x: kick(x) + 0.2 * bump(x) * x),
-    Case(p.Invertible(), kick, lambda x: x - 1.5 * bump(x) * (x - 1.2)),
+    Case(p.Invertible(), kick, lambda x: x - 3 * bump(x) * (x - 1.2)),
     Case(p.Preserves(ENERGY), rotate, lambda x: rotate(x) * (1 + 0.1 * bump(x))),
     Case(p.Decreases(ENERGY, 0.5), halve, lambda x: x * (0.5 + 0.5 * bump(x))),
     Case(p.Positive(), torch.relu, lambda x: torch.relu(x) - 3 * bump(x)),
