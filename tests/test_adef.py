@@ -169,6 +169,7 @@ def test_targets_of_deformations(digits: tuple[nn.Module, Tensor, Tensor]) -> No
         answers = net(found.x_adv).argmax(1)
     assert torch.equal(answers == targets, found.broken)
     assert float(found.broken.double().mean()) > 0.7
+    assert torch.equal(ADef(limit=6.0)(net, x, y, target=targets), found.x_adv)
     free = ADef(limit=6.0).fields(net, x, y)
     both = found.broken & free.broken
     assert float(found.size[both].mean()) > float(free.size[both].mean())
