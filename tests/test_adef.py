@@ -161,7 +161,7 @@ def test_settings_help(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
     assert float(limited.size[limited.broken].max()) <= 0.5
 
 
-def test_targets(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
+def test_targets_of_deformations(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
     net, x, y = digits[0], digits[1][:60], digits[2][:60]
     targets = (y + 3) % 10
     found = ADef(limit=6.0).fields(net, x, y, targets)
@@ -169,6 +169,7 @@ def test_targets(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
         answers = net(found.x_adv).argmax(1)
     assert torch.equal(answers == targets, found.broken)
     assert float(found.broken.double().mean()) > 0.7
+    assert torch.equal(ADef(limit=6.0)(net, x, y, target=targets), found.x_adv)
     free = ADef(limit=6.0).fields(net, x, y)
     both = found.broken & free.broken
     assert float(found.size[both].mean()) > float(free.size[both].mean())
@@ -194,7 +195,7 @@ def test_colour_images_and_what_cannot_be_deformed() -> None:
     for bad in (torch.rand(2, 75), torch.rand(2, 3, 1, 25)):
         with pytest.raises(InputError, match="images"):
             ADef().fields(net, bad.double(), torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(InputError, match="labels from"):
+    with pytest.raises(InputError, match=r"labels from|target"):
         ADef().fields(net, x, y, y + 5)
     for make in (
         lambda: ADef(0),

@@ -52,8 +52,8 @@ MUTANTS = [
     Mutant(
         "deformation, ADef: a target is any other class",
         ADEF,
-        "if aim is None else -victim.margins(z, aim)",
-        "",
+        "goal = y if target is None else targets(target, y)",
+        "goal = y",
         ("test_adef.py", "-k", "targets"),
     ),
     # the ball

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..core.errors import InputError, message
 from ..linear.deform import deform, size
-from .base import Attack, positive
+from .base import Attack, positive, targets
 from .victim import Classifier, Victim, broken, evaluation
 
 SURE = 1e-4  # what is found leads by this part of the lead there was, for rounding may depend on the batch
@@ -100,68 +100,64 @@ class ADef(Attack):
 
     def search(self, victim: Victim, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         _images(x)
-        if victim.targeted:  # y are targets; the labels no longer matter
-            return deform(x, self._search(Victim(victim.net), x, y, y))
-        return deform(x, self._search(victim, x, y, None))
+        return deform(x, self._search(victim, x, y))
 
-    def fields(self, net: Classifier, x: Tensor, y: Tensor, targets: Tensor | None = None) -> Deformations:
+    def fields(self, net: Classifier, x: Tensor, y: Tensor, target: Tensor | None = None) -> Deformations:
         """Deform every image of `x` (batch, channels, height, width) that is not misclassified already.
 
         Args:
             y: labels (batch,).
-            targets: classes (batch,) that the deformed images are to be answered; by default any but the label.
+            target: classes (batch,) that the deformed images are to be answered; by default any but the label.
 
         Raises:
-            InputError: as `run`; for inputs that are no images, or targets that do not fit.
+            InputError: as `run`; for inputs that are no images.
         """
-        with evaluation(net) as victim:
+        with evaluation(net, targeted=target is not None) as victim:
             x, y = self._check(x, y)
             _images(x)
-            aims = None if targets is None else self._check(x, targets)[1]
+            goal = y if target is None else targets(target, y)
+            victim.probe(x, goal)
             tau = x.new_zeros(len(x), *x.shape[2:], 2, dtype=torch.float64)
             found = torch.full((len(x),), math.inf, dtype=torch.float64, device=x.device)
             for part in torch.arange(len(x), device=x.device).split(self.batch_size):
-                images, labels, aim = x[part], y[part], None if aims is None else aims[part]
-                todo = ~_reached(_lead(victim, images, labels, aim), aim)
-                if bool(todo.any()):
-                    tau[part[todo]] = self._search(
-                        victim, images[todo], labels[todo], aim if aim is None else aim[todo]
-                    )
+                todo = part[~broken(victim.margins(x[part], goal[part]))]
+                if len(todo):
+                    tau[todo] = self._search(victim, x[todo], goal[todo])
                 # Judged once more as they are returned, all in one batch: rounding may depend on the batch.
-                reached = _reached(_lead(victim, deform(images, tau[part]), labels, aim), aim)
+                reached = broken(victim.margins(deform(x[part], tau[part]), goal[part]))
                 found[part[reached]] = size(tau[part[reached]])
                 tau[part[~reached]] = 0
             victim.warn()
         return Deformations(deform(x, tau), tau, found)
 
-    def _search(self, victim: Victim, x: Tensor, y: Tensor, aim: Tensor | None) -> Tensor:
-        """Fields (batch, height, width, 2) for images that do not have what is sought; 0 where none is found."""
-        classes = self._candidates(victim, x, y) if aim is None else aim[:, None]
-        enough = SURE * victim.margins(x, y if aim is None else aim).abs()
+    def _search(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
+        """Fields (batch, height, width, 2) for images that are not broken; 0 where none is found."""
+        classes = self._candidates(victim, x, y)
+        enough = SURE * victim.margins(x, y).abs()
         slopes = torch.stack(torch.gradient(x.double(), dim=(2, 3)), 2).flatten(1, 2)
         tau = x.new_zeros(len(x), *x.shape[2:], 2, dtype=torch.float64)
         found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         live = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
-            field, label, goal = tau[live], y[live], None if aim is None else aim[live]
-            leads, gradients = _leads(victim, deform(x[live], field), label, classes[live], goal)
-            leads = leads - enough[live, None]
+            field = tau[live]
+            leads, gradients = _leads(victim, deform(x[live], field), y[live], classes[live])
             slope = deform(slopes[live], field).unflatten(1, (x.shape[1], 2))
-            field = field + self._step(leads, gradients, slope)
+            field = field + self._step(leads - enough[live, None], gradients, slope)
             inside = size(field) <= self.limit  # not where it is NaN
             tau[live[inside]] = field[inside]
-            done = inside & (_lead(victim, deform(x[live], tau[live]), label, goal) >= enough[live])
+            done = inside & (victim.margins(deform(x[live], tau[live]), y[live]) >= enough[live])
             found[live[done]] = True
             live = live[inside & ~done]
             if len(live) == 0:
                 break
         tau[~found] = 0
-        return self._shrink(victim, x, y, aim, tau, found, enough)
+        which = found.nonzero()[:, 0]
+        tau[which] = self._shrink(victim, x[which], y[which], tau[which], enough[which])
+        return tau
 
     def _candidates(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
         """The classes (batch, m) of the highest scores, besides the label."""
-        with torch.no_grad():
-            scores = victim.net(x).scatter(1, y[:, None], -torch.inf)
+        scores = victim.scores(x).scatter(1, y[:, None], -torch.inf)
         return scores.topk(min(self.candidates, scores.shape[1] - 1), dim=1).indices
 
     def _step(self, leads: Tensor, gradients: Tensor, slope: Tensor) -> Tensor:
@@ -180,19 +176,14 @@ class ADef(Attack):
         factor = torch.clamp(self.longest_step / sizes.gather(1, best)[:, 0], max=1 + self.overshoot)
         return factor[:, None, None, None] * field
 
-    def _shrink(
-        self, victim: Victim, x: Tensor, y: Tensor, aim: Tensor | None, tau: Tensor, found: Tensor, enough: Tensor
-    ) -> Tensor:
-        """The fields found, scaled by the smallest factor that halving finds."""
-        which = found.nonzero()[:, 0]
-        low, high = torch.zeros_like(tau[which][:, 0, 0, 0]), torch.ones_like(tau[which][:, 0, 0, 0])
-        for _ in range(self.halvings if len(which) else 0):
+    def _shrink(self, victim: Victim, x: Tensor, y: Tensor, tau: Tensor, enough: Tensor) -> Tensor:
+        """The fields, scaled by the smallest factor that halving finds."""
+        low, high = torch.zeros_like(tau[:, :1, :1, :1]), torch.ones_like(tau[:, :1, :1, :1])
+        for _ in range(self.halvings if len(x) else 0):
             middle = (low + high) / 2
-            z = deform(x[which], middle[:, None, None, None] * tau[which])
-            reached = _lead(victim, z, y[which], None if aim is None else aim[which]) >= enough[which]
+            reached = (victim.margins(deform(x, middle * tau), y) >= enough).view_as(low)
             low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
-        tau[which] = high[:, None, None, None] * tau[which]
-        return tau
+        return high * tau
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
@@ -212,30 +203,12 @@ def smooth(field: Tensor, sigma: float) -> Tensor:
     return F.conv2d(flat, window[None, None, None], padding=(0, radius)).view_as(field)
 
 
-def _leads(victim: Victim, z: Tensor, y: Tensor, classes: Tensor, aim: Tensor | None) -> tuple[Tensor, Tensor]:
-    """f_k = z_k - z_l (batch, m) for the classes k, and its gradients (batch, m, ...).
-
-    l is the label; with an aim, the highest class besides it.
-    """
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
-        scores = victim.net(z).double()
-        rival = y if aim is None else scores.detach().scatter(1, aim[:, None], -torch.inf).argmax(1)
-        leads = scores.gather(1, classes) - scores.gather(1, rival[:, None])
-        gradients = [torch.autograd.grad(lead.sum(), z, retain_graph=True)[0] for lead in leads.unbind(1)]
-    victim.gradients += len(z)
-    victim.vanished += int(torch.stack([(g.flatten(1) == 0).all(1) for g in gradients]).all(0).sum())
-    return leads.detach(), torch.stack(gradients, 1)
-
-
-def _lead(victim: Victim, z: Tensor, y: Tensor, aim: Tensor | None) -> Tensor:
-    """By how much the best other class leads the label, or, with an aim, that class all others (batch,)."""
-    return victim.margins(z, y) if aim is None else -victim.margins(z, aim)
-
-
-def _reached(lead: Tensor, aim: Tensor | None) -> Tensor:
-    """Whether that is enough: a tie breaks the label, but does not reach an aim."""
-    return broken(lead) if aim is None else lead > 0
+def _leads(victim: Victim, z: Tensor, y: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """f_k = z_k - z_y (batch, m) for the classes k, and its gradients; or that of the target, before all others."""
+    if not victim.targeted:
+        return victim.gradients_of(z, y, classes)
+    lead, gradient = victim.ascent(z, y)
+    return lead[:, None], gradient[:, None]
 
 
 def _images(x: Tensor) -> None:

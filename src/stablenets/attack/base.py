@@ -111,7 +111,7 @@ class Attack(Component, root=True):
         """
         with evaluation(net, targeted=target is not None) as victim:
             x, y = self._check(x, y)
-            goal = y if target is None else _targets(target, y)
+            goal = y if target is None else targets(target, y)
             proved = certified_radii(certified, x)
             victim.probe(x, goal)
             x_adv = x.clone()
@@ -155,7 +155,8 @@ def _no_labels(y: Tensor) -> bool:
     return y.is_floating_point() or y.dtype == torch.bool
 
 
-def _targets(target: Tensor, y: Tensor) -> Tensor:
+def targets(target: Tensor, y: Tensor) -> Tensor:
+    """Classes to reach (n,), checked: none is the label."""
     if not isinstance(target, Tensor) or target.shape != y.shape or _no_labels(target):
         given = f"target of shape {tuple(target.shape)}" if isinstance(target, Tensor) else f"target: {target!r:.40}"
         raise InputError(message(given, f"one integer class for each of the {len(y)} samples"))
