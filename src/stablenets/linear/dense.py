@@ -54,12 +54,10 @@ class Dense(LinearMap):
             return 0.0
         return max(0.0, float(torch.linalg.svdvals(w)[-1]) - 32 * max(w.shape) * EPS * spectral_norm_bound(w))
 
-    @torch.no_grad()
     def solve_normal(self, z: Tensor, shift: float) -> Tensor:
         """By a Cholesky factorisation in float64."""
         w = self._weight64()
-        gram = w.mT @ w
-        gram.diagonal().add_(shift)
+        gram = w.mT @ w + shift * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
         return torch.cholesky_solve(z.double().mT, torch.linalg.cholesky(gram)).mT.to(z.dtype)
 
     @property
