@@ -17,7 +17,6 @@ from .activations import HardTanh, SoftShrink
 from .base import Field, Norm, upper_bound
 from .scaled import Scaled
 
-
 SLACK = 1 + 1e-9  # a bound is computed afresh when claims are asked for; its last digits differ between machines
 
 

@@ -3,6 +3,7 @@ from .base import Provable as Provable
 from .certified import CertifiedNet as CertifiedNet
 from .convex_potential import ConvexPotentialNet as ConvexPotentialNet
 from .denoiser import Denoiser as Denoiser
+from .dncnn import DnCNN as DnCNN
 from .euler_denoiser import EulerDenoiser as EulerDenoiser
 from .lipschitz_mlp import LipschitzMLP as LipschitzMLP
 from .non_expansive import NonExpansiveNet as NonExpansiveNet

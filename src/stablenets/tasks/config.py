@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import InputError, message, unknown_name
-from .options import KINDS, ClassifyConfig, SimulateConfig
+from .options import KINDS, ClassifyConfig, DenoiseConfig, SimulateConfig
 
-C = TypeVar("C", ClassifyConfig, SimulateConfig)
+C = TypeVar("C", ClassifyConfig, SimulateConfig, DenoiseConfig)
 COUNTS = (
     *("epochs", "batch_size", "train_limit", "test_limit", "evaluate_every", "attack_steps", "threads"),
-    *("patch", "hidden", "dense_width", "width", "horizon"),
+    *("patch", "hidden", "dense_width", "width", "horizon", "filters", "kernel_size", "stride", "crop", "depth"),
 )
 AT_LEAST_ZERO = ("weight_decay", "dense_blocks", "shift", "margin", "gamma", "beta", "steps", "refine")
 POSITIVE = ("low", "peak", "temperature", "radius", "time", "step")
@@ -66,7 +66,7 @@ def read(path: Path, options: type[C] = ClassifyConfig) -> C:
     return check(options(**read_table(path, options)), f"{path}: ")
 
 
-def text(config: ClassifyConfig | SimulateConfig) -> str:
+def text(config: ClassifyConfig | SimulateConfig | DenoiseConfig) -> str:
     r"""The options as TOML; what is None is left out.
 
     >>> text(ClassifyConfig(data="digits", time=1.0)).splitlines()[:2]
@@ -77,7 +77,7 @@ def text(config: ClassifyConfig | SimulateConfig) -> str:
     return "\n".join([f'kind = "{kind_of(type(config))}"', *lines]) + "\n"
 
 
-def command(config: ClassifyConfig | SimulateConfig) -> str:
+def command(config: ClassifyConfig | SimulateConfig | DenoiseConfig) -> str:
     """The command line that has these options.
 
     >>> command(ClassifyConfig(data="digits", channels=(16, 64), blocks=(1, 1), flip=True))

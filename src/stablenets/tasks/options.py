@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .denoise_options import DenoiseConfig
+
 
 @dataclass(frozen=True)
 class ClassifyConfig:
@@ -135,4 +137,8 @@ class SimulateConfig:
     threads: int = 1
 
 
-KINDS = {"classify": ClassifyConfig, "simulate": SimulateConfig}  # `kind = "..."` in a TOML file
+KINDS = {
+    "classify": ClassifyConfig,
+    "simulate": SimulateConfig,
+    "denoise": DenoiseConfig,
+}  # `kind = "..."` in a TOML file

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core.errors import InputError, message
 from . import config as toml
-from .options import ClassifyConfig, SimulateConfig
+from .options import ClassifyConfig, DenoiseConfig, SimulateConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ class Run:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], config: ClassifyConfig | SimulateConfig, environment: dict[str, Any]
+        cls,
+        path: str | os.PathLike[str],
+        config: ClassifyConfig | SimulateConfig | DenoiseConfig,
+        environment: dict[str, Any],
     ) -> Run:
         """A new run folder with config.toml and environment.json.
 
