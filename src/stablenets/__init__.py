@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from . import export as export
     from . import fields as fields
     from . import gradients as gradients
+    from . import inverse as inverse
     from . import integrators as integrators
     from . import layers as layers
     from . import linear as linear
@@ -39,6 +40,7 @@ _FOLDERS = (
     "export",
     "fields",
     "gradients",
+    "inverse",
     "integrators",
     "layers",
     "linear",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 
-from . import attack, fields, integrators, layers, linear, networks, studies, systems, train
+from . import attack, fields, integrators, inverse, layers, linear, networks, studies, systems, train
 from .core.component import kebab
 from .data import data_sets
 from .tasks import recipes
 from .testing import extension_points
 
 # importing them fills the registries
-PACKAGES = (linear, fields, systems, integrators, layers, networks, train, attack)
+PACKAGES = (linear, fields, systems, integrators, layers, networks, train, attack, inverse)
 CHOSEN_BY_NAME = {"Network": "--network", "Loss": "--loss"}
 
 

@@ -129,7 +129,7 @@ def config(value: Any) -> Any:
     raise InputError(message(f"{value!r} cannot be written to a config", "numbers, strings, lists or components"))
 
 
-PACKAGES = ("linear", "fields", "systems", "integrators", "layers", "networks", "train", "attack")
+PACKAGES = ("linear", "fields", "systems", "integrators", "layers", "networks", "train", "attack", "inverse")
 
 
 def _find(name: str) -> Callable[..., nn.Module] | None:

@@ -73,3 +73,22 @@ class Within(Property):
 
     def kind(self) -> object:
         return self
+
+
+@dataclass(frozen=True)
+class Bounded(Property):
+    """Every entry of f(x) lies in [low, high], for every x: by Brouwer's theorem, f has a fixed point if continuous."""
+
+    low: float
+    high: float
+
+    def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
+        fx = flat(f(x))
+        outside = (self.low - fx).maximum(fx - self.high).amax(1)
+        return outside / max(abs(self.low), abs(self.high), 1e-300)
+
+    def after(self, first: Property) -> Property | None:
+        return self  # whatever came first
+
+    def stronger(self, other: Property) -> bool:
+        return isinstance(other, Bounded) and self.high - self.low < other.high - other.low

@@ -3,6 +3,8 @@ from .activations import GroupSort as GroupSort
 from .activations import Householder as Householder
 from .activations import MaxMin as MaxMin
 from .affine import Affine as Affine
+from .around import Relaxed as Relaxed
+from .around import Rescaled as Rescaled
 from .base import Layer as Layer
 from .chain import Chain as Chain
 from .chain import claims as claims
@@ -16,3 +18,7 @@ from .heads import TruncatedHead as TruncatedHead
 from .hybrid import Hybrid as Hybrid
 from .isometries import Lift as Lift
 from .isometries import Normalise as Normalise
+from .isometries import Project as Project
+from .proximal import Box as Box
+from .proximal import Proximal as Proximal
+from .proximal import SoftThreshold as SoftThreshold

@@ -44,6 +44,31 @@ class Lift(Layer):
         yield cls(4, 7)
 
 
+class Project(Layer):
+    """Keep the first channels (or features): the adjoint of `Lift`, 1-Lipschitz.
+
+    >>> Project(3, 1)(torch.ones(2, 3, 4, 4)).shape
+    torch.Size([2, 1, 4, 4])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        if not 1 <= out_channels <= in_channels:
+            raise InputError(message(f"Project from {in_channels} to {out_channels}", "at most as many channels"))
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.input_shape = (in_channels,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, : self.out_channels]
+
+    def claims(self) -> Claims:
+        return Claims([Lipschitz(1.0)])
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        yield cls(7, 4)
+
+
 class Normalise(Layer):
     """(x - mean) / std per channel, so that radii are in the units of the image: Lipschitz 1 / min(std).
 

@@ -6,3 +6,11 @@ from .dense import Dense as Dense
 from .filter_bank import FilterBank as FilterBank
 from .skew import SkewConv2d as SkewConv2d
 from .skew import SkewDense as SkewDense
+from .blur import Blur as Blur
+from .compound import Composition as Composition
+from .compound import Sum as Sum
+from .kernels import gaussian_kernel as gaussian_kernel
+from .kernels import motion_kernel as motion_kernel
+from .radon import Radon as Radon
+from .sampling import Downsample as Downsample
+from .sampling import Mask as Mask

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.component import Component
+from ..core.linalg import conjugate_gradients
 
 
 class LinearMap(Component, root=True):
@@ -82,6 +83,21 @@ class LinearMap(Component, root=True):
         ]
         rows, columns = self._forward(ones[0], w), self._adjoint(ones[1], w)
         return math.sqrt(float(rows.max()) * float(columns.max())) * (1 + 1e-9)
+
+    def lower_bound(self) -> float:
+        """A rigorous lower bound of the smallest ||A x|| / ||x||; 0 where nothing better is proved."""
+        return 0.0
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A^T A x; a map may have a cheaper way than one after the other."""
+        return self.adjoint(self(x))
+
+    def solve_normal(self, z: Tensor, shift: float) -> Tensor:
+        """(A^T A + shift I)^-1 z for a batch z (batch, *input_shape) and shift > 0.
+
+        By conjugate gradients until rounding ends their progress; a map may know a closed form.
+        """
+        return conjugate_gradients(lambda x: self.normal(x) + shift * x, z)
 
     @torch.no_grad()
     def norm_estimate(self, iterations: int = 1) -> float:

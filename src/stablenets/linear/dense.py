@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import LinearMap
-from .bounds import spectral_norm_bound
+from .bounds import EPS, spectral_norm_bound
 
 
 class Dense(LinearMap):
@@ -45,6 +45,22 @@ class Dense(LinearMap):
     def norm_bound(self) -> float:
         """Largest singular value in float64, with LAPACK's error bound added."""
         return spectral_norm_bound(self._weight64())
+
+    @torch.no_grad()
+    def lower_bound(self) -> float:
+        """Smallest singular value in float64, less LAPACK's error bound; 0 for a map into fewer dimensions."""
+        w = self._weight64()
+        if len(w) < w.shape[1]:
+            return 0.0
+        return max(0.0, float(torch.linalg.svdvals(w)[-1]) - 32 * max(w.shape) * EPS * spectral_norm_bound(w))
+
+    @torch.no_grad()
+    def solve_normal(self, z: Tensor, shift: float) -> Tensor:
+        """By a Cholesky factorisation in float64."""
+        w = self._weight64()
+        gram = w.mT @ w
+        gram.diagonal().add_(shift)
+        return torch.cholesky_solve(z.double().mT, torch.linalg.cholesky(gram)).mT.to(z.dtype)
 
     @property
     def norm_theorem(self) -> str:

@@ -1,0 +1,10 @@
+from .certificate import ConvergenceCertificate as ConvergenceCertificate
+from .certificate import Guarantee as Guarantee
+from .forward_backward import FISTA as FISTA
+from .forward_backward import ForwardBackward as ForwardBackward
+from .problem import Problem as Problem
+from .solve import Solution as Solution
+from .solve import solve as solve
+from .solver import Solver as Solver
+from .splitting import ADMM as ADMM
+from .splitting import HalfQuadraticSplitting as HalfQuadraticSplitting

@@ -1,0 +1,116 @@
+"""Denoisers made from denoisers: averaged with the identity, and moved to another noise level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Self
+
+from torch import Tensor, nn
+
+from ..core.claims import Claims
+from ..core.errors import InputError, message
+from ..core.properties import Averaged, Lipschitz, Property
+from ..core.regions import Bounded
+from .base import Layer
+from .chain import claims
+from .flow import Flow
+from .proximal import SoftThreshold
+
+
+class Relaxed(Layer):
+    """(1 - t) x + t D(x): t-averaged for a 1-Lipschitz D, and (t alpha)-averaged for an alpha-averaged one.
+
+    Any non-expansive denoiser is made averaged so, at a price in quality.
+
+    Args:
+        body: D, made of layers with claims.
+        t: in (0, 1).
+
+    Raises:
+        InputError: a t outside (0, 1).
+
+    >>> Relaxed(SoftThreshold(1.0), t=0.5).claims().get(Averaged)
+    Averaged(alpha=0.25)
+    """
+
+    def __init__(self, body: nn.Module, t: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < t < 1:
+            raise InputError(message(f"t={t}", "a number between 0 and 1"))
+        self.body, self.t = body, t
+        self.input_shape = getattr(body, "input_shape", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.t * (self.body(x) - x)
+
+    def claims(self) -> Claims:
+        inner, t, found = claims(self.body), Fraction(self.t), list[Property]()
+        averaged, lipschitz = inner.get(Averaged), inner.get(Lipschitz)
+        if averaged:
+            found.append(Averaged(_up(t * Fraction(averaged.alpha))))
+        elif lipschitz and lipschitz.bound <= 1:
+            found.append(Averaged(self.t))
+        if lipschitz and math.isfinite(lipschitz.bound):
+            found.append(Lipschitz(_up(1 - t + t * Fraction(lipschitz.bound))))
+        return Claims(found)
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        yield cls(SoftThreshold(0.5), 0.7)
+        for flow in Flow.examples():
+            yield cls(flow, 0.3)
+
+
+class Rescaled(Layer):
+    """D_s(x) = s D(x / s): a denoiser for one noise level at work on another, with the same constants.
+
+    Args:
+        body: D, made of layers with claims.
+        scale: s, one number, or one for each sample of the batch.
+
+    Raises:
+        InputError: a scale that is not positive; a batch of another size than there are scales.
+
+    >>> import torch
+    >>> Rescaled(SoftThreshold(1.0), (1.0, 0.5))(torch.full((2, 1), 3.0))
+    tensor([[2.0000],
+            [2.5000]])
+    """
+
+    def __init__(self, body: nn.Module, scale: float | Sequence[float]) -> None:
+        super().__init__()
+        scales = (scale,) if isinstance(scale, (int, float)) else tuple(scale)
+        if not scales or not all(0 < s < math.inf for s in scales):
+            raise InputError(message(f"scale={scale}", "positive, finite numbers"))
+        self.body, self.scale = body, scale if isinstance(scale, (int, float)) else scales
+        self.input_shape = getattr(body, "input_shape", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.scale, (int, float)):
+            return self.scale * self.body(x / self.scale)
+        if len(self.scale) != len(x):
+            raise InputError(message(f"{len(self.scale)} scales for a batch of {len(x)}", "one for each sample"))
+        s = x.new_tensor(self.scale).view(-1, *[1] * (x.dim() - 1))
+        return s * self.body(x / s)
+
+    def claims(self) -> Claims:
+        kept = [c for c in claims(self.body) if isinstance(c, (Averaged, Lipschitz))]
+        bounded = claims(self.body).get(Bounded)
+        if bounded:
+            s = self.scale if isinstance(self.scale, tuple) else (self.scale,)
+            low, high = (min(k * bounded.low for k in s), max(k * bounded.high for k in s))
+            kept.append(Bounded(low, high))  # pyright: ignore[reportArgumentType]
+        return Claims(kept)
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        yield cls(SoftThreshold(0.5), 3.0)
+        for flow in Flow.examples():
+            yield cls(flow, 0.3)
+
+
+def _up(x: Fraction) -> float:
+    value = float(x)
+    return value if Fraction(value) >= x else math.nextafter(value, math.inf)
