@@ -12,6 +12,7 @@ from cyclopts import App, ArgumentCollection, CoercionError, Parameter
 
 from . import __version__
 from .commands.classify import attack, certify, classify, export, verify
+from .commands.denoise import denoise, restore
 from .commands.shared import FAILED, INTERRUPTED, USAGE
 from .commands.show import check, demo, list_, report, study, table
 from .commands.simulate import simulate
@@ -60,10 +61,12 @@ app = App(
 COMMANDS = (
     *(demo, classify, attack, certify, verify, export),
     simulate,
+    restore,
     *(study, report, table, list_, check),
 )
 for command in COMMANDS:
     app.command(command, name=command.__name__.rstrip("_"))
+app.command(denoise)
 
 
 def main(words: list[str] | None = None) -> NoReturn:

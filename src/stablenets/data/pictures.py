@@ -144,7 +144,7 @@ def random_crops(
     random: np.random.Generator,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Square crops (count, channels, side, side) in [0, 1], of random pictures, at random places, turned and mirrored."""
+    """Square crops (count, channels, side, side) in [0, 1] at random places of random pictures, turned and mirrored."""
     crops = []
     for _ in range(count):
         picture = pictures[random.integers(len(pictures))]

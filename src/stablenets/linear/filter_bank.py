@@ -28,14 +28,14 @@ class FilterBank(LinearMap):
     image goes on beyond its borders as its own mirror image, so nothing dark or flat is made up there.
 
     **The norm, for every image size.** Extend an n x m image x to a periodic signal Ex with periods 2n and 2m that is
-    its own mirror image. The response of a filter to Ex at a block is that of the mirrored filter at the mirrored block.
-    The bank is closed under mirror images, so the squares of all responses to Ex over the torus add up to four times
-    those of the blocks that meet the image, where a block that straddles an edge, being its own mirror image, counts
-    half: hence its weight 1/sqrt(2). And |Ex|^2 = 4 |x|^2. So ||A|| is at most the norm of the same filters on the
-    torus, and this is at most the supremum of ||symbol(w)|| over all frequencies w. For a vector v,
+    its own mirror image. The response of a filter to Ex at a block is that of the mirrored filter at the mirror image
+    of the block. The bank is closed under mirror images, so the squares of all responses to Ex over the torus add up
+    to four times those of the blocks that meet the image, where a block that straddles an edge, being its own mirror
+    image, counts half: hence its weight 1/sqrt(2). And |Ex|^2 = 4 |x|^2. So ||A|| is at most the norm of the same
+    filters on the torus, and this is at most the supremum of ||symbol(w)|| over all frequencies w. For a vector v,
     |symbol(w) v|^2 is a real trigonometric polynomial of degree kernel_size - 1 in each direction, and one of degree m
-    exceeds its largest value on N equidistant points by no more than 1 / cos(pi m / N) (M. Riesz 1914; in each of the
-    two directions). Large images attain the supremum.
+    exceeds its largest value on N equidistant points at most by the factor 1 / cos(pi m / N) (M. Riesz 1914; once for
+    each direction). Large images attain the supremum.
 
     Args:
         channels: of the images.

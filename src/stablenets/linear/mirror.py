@@ -12,10 +12,10 @@ from ..core.errors import InputError, message
 
 @dataclass(frozen=True)
 class Mirror:
-    """Pixels 0 ... size - 1, mirrored at the outer edges of the first and of the last one: ... 1 0 | 0 1 ... n-1 | n-1 ...
+    """Pixels 0 ... n-1, mirrored at the outer edges of the first and of the last one: ... 1 0 | 0 1 ... n-1 | n-1 ...
 
-    Block j starts at pixel j stride - offset; there are as many as meet the image. A filter sees `kernel` blocks, an odd
-    number. `extend` puts in front and behind what the filters of all blocks see, `fold` is its adjoint.
+    Block j starts at pixel j stride - offset; there are as many as meet the image. A filter sees `kernel` blocks, which
+    is an odd number. `extend` puts in front and behind what the filters of all blocks see, `fold` is its adjoint.
 
     >>> axis = Mirror(5, 3, 2, 1)
     >>> axis.blocks, axis.margins

@@ -27,15 +27,16 @@ class EulerDenoiser(Denoiser):
 
         x_0 = y,   x_{k+1} = (1 - theta_k) (x_k - 2 tau_k A_k^T phi_k(A_k x_k)) + theta_k y,   D(y) = x_K.
 
-    **Averaged by construction.** A_k is a `FilterBank` divided by an upper bound of its norm for images of *every* size,
-    phi_k is odd and non-decreasing with slopes in [0, 1] and 0 < tau_k < 1. So the Euler step G_k is tau_k-averaged (Baillon & Haddad 1977). If y -> x_k is a-averaged, or the identity (a = 0),
-    G_k o x_k is a'-averaged with a' = (a + tau - 2 a tau) / (1 - a tau) (Ogura & Yamada 2002), and
-    (1 - theta) (G_k o x_k) + theta I is (1 - theta) a'-averaged: both its terms are functions of y. Nothing is asked of
-    the weights, so D is averaged during training and after it.
+    **Averaged by construction.** A_k is a `FilterBank` divided by an upper bound of its norm on images of *every* size;
+    phi_k is odd and non-decreasing with slopes in [0, 1]; 0 < tau_k < 1. So the Euler step G_k is tau_k-averaged
+    (Baillon & Haddad 1977). If y -> x_k is a-averaged, or the identity (a = 0), then G_k o x_k is a'-averaged with
+    a' = (a + tau - 2 a tau) / (1 - a tau) (Ogura & Yamada 2002), and (1 - theta) (G_k o x_k) + theta I is
+    (1 - theta) a'-averaged: both terms are functions of y. Nothing is asked of the weights, so D is averaged during
+    training and after it.
 
-    **Noise levels.** D_sigma(y) = sigma D(y / sigma): scaling keeps averagedness. The widths of phi_k, tau_k and theta_k
-    are learned at `levels` and interpolated between them by log sigma; beyond, those of the nearest level serve. One
-    level makes a network for that level alone (for others, the image is scaled).
+    **Noise levels.** D_sigma(y) = sigma D(y / sigma): scaling keeps averagedness. The widths of phi_k, tau_k and
+    theta_k are learned at `levels` and interpolated between them by log sigma; beyond, those of the nearest level
+    serve. One level makes a network for that level alone; at others, the image is scaled.
 
     **Width.** With `width` > `channels`, channels of zeros are appended to y (an isometry), and dropped from x_K (its
     adjoint); P T L is a-averaged when T is.

@@ -19,7 +19,7 @@ from ..data import ImageData, load_data
 from ..networks import Network
 from ..train import Loss, one_cycle, triangular
 from ..train.schedule import Schedule
-from .options import ClassifyConfig, DenoiseConfig, SimulateConfig
+from .options import ClassifyConfig, DenoiseConfig, RestoreConfig, SimulateConfig
 
 SIZES = ("patch", "channels", "blocks", "hidden", "dense_width", "dense_blocks", "time")
 # option -> the arguments that it stands for
@@ -112,7 +112,7 @@ def find_device(config: ClassifyConfig) -> torch.device:
     return device
 
 
-def thread_count(config: ClassifyConfig | SimulateConfig | DenoiseConfig) -> int:
+def thread_count(config: ClassifyConfig | SimulateConfig | DenoiseConfig | RestoreConfig) -> int:
     """The threads to compute with: what the config says, else PyTorch's choice, one per core or OMP_NUM_THREADS."""
     most = 4 * (os.cpu_count() or 1)
     if (config.threads or 1) > most:
@@ -121,7 +121,7 @@ def thread_count(config: ClassifyConfig | SimulateConfig | DenoiseConfig) -> int
 
 
 @contextlib.contextmanager
-def threads(config: ClassifyConfig | SimulateConfig | DenoiseConfig) -> Iterator[None]:
+def threads(config: ClassifyConfig | SimulateConfig | DenoiseConfig | RestoreConfig) -> Iterator[None]:
     """Compute with as many threads as the config says."""
     before = torch.get_num_threads()
     torch.set_num_threads(thread_count(config))

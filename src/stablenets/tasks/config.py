@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import InputError, message, unknown_name
-from .options import KINDS, ClassifyConfig, DenoiseConfig, SimulateConfig
+from .options import KINDS, ClassifyConfig, DenoiseConfig, RestoreConfig, SimulateConfig
 
-C = TypeVar("C", ClassifyConfig, SimulateConfig, DenoiseConfig)
+C = TypeVar("C", ClassifyConfig, SimulateConfig, DenoiseConfig, RestoreConfig)
 COUNTS = (
     *("epochs", "batch_size", "train_limit", "test_limit", "evaluate_every", "attack_steps", "threads"),
     *("patch", "hidden", "dense_width", "width", "horizon", "filters", "kernel_size", "stride", "crop", "depth"),
@@ -66,7 +66,7 @@ def read(path: Path, options: type[C] = ClassifyConfig) -> C:
     return check(options(**read_table(path, options)), f"{path}: ")
 
 
-def text(config: ClassifyConfig | SimulateConfig | DenoiseConfig) -> str:
+def text(config: ClassifyConfig | SimulateConfig | DenoiseConfig | RestoreConfig) -> str:
     r"""The options as TOML; what is None is left out.
 
     >>> text(ClassifyConfig(data="digits", time=1.0)).splitlines()[:2]
@@ -77,7 +77,7 @@ def text(config: ClassifyConfig | SimulateConfig | DenoiseConfig) -> str:
     return "\n".join([f'kind = "{kind_of(type(config))}"', *lines]) + "\n"
 
 
-def command(config: ClassifyConfig | SimulateConfig | DenoiseConfig) -> str:
+def command(config: ClassifyConfig | SimulateConfig | DenoiseConfig | RestoreConfig) -> str:
     """The command line that has these options.
 
     >>> command(ClassifyConfig(data="digits", channels=(16, 64), blocks=(1, 1), flip=True))

@@ -17,8 +17,8 @@ class DenoiseConfig:
         out: Folder of the run, which must not exist yet; by default runs/denoise-NETWORK.
         colour: Colour pictures; by default grey ones.
         noise: Range of the noise levels to train for, in units of 1/255; one number for that level alone.
-        levels: Noise levels, in units of 1/255, for which widths and step sizes are learned (euler). By default the ends
-            of the range, and 15 and 25 if they lie within.
+        levels: Noise levels, in units of 1/255, for which widths and step sizes are learned (euler). By default the
+            ends of the range, and 15 and 25 if they lie within.
         depth: Euler steps (euler), or convolutions (dncnn).
         filters: Filters of each step (euler), or channels (dncnn).
         kernel_size: Blocks that a filter sees in each direction (euler).

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .denoise_options import DenoiseConfig
+from .restore_options import RestoreConfig
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,5 @@ class SimulateConfig:
     threads: int = 1
 
 
-KINDS = {
-    "classify": ClassifyConfig,
-    "simulate": SimulateConfig,
-    "denoise": DenoiseConfig,
-}  # `kind = "..."` in a TOML file
+# `kind = "..."` in a TOML file
+KINDS = {"classify": ClassifyConfig, "simulate": SimulateConfig, "denoise": DenoiseConfig, "restore": RestoreConfig}
