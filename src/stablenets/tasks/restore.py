@@ -91,7 +91,7 @@ def run(image: Path, config: RestoreConfig, progress: Progress = silent) -> Path
 
 def restore(image: Path, config: RestoreConfig, progress: Progress = silent) -> Restoration:
     """Restore the picture in a file."""
-    jobs = [config.denoise, config.inpaint is not None, config.blur is not None or config.kernel is not None]
+    jobs = [config.denoise, config.inpaint is not None, config.blur != "none" or config.kernel is not None]
     if sum(jobs) != 1:
         todo = "Give --denoise, or --inpaint MASK, or --blur or --kernel."
         raise InputError(message(f"{sum(jobs)} of denoising, inpainting and deblurring", "one of them", todo))

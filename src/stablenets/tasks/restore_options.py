@@ -33,7 +33,7 @@ class RestoreConfig:
         threads: CPU threads.
     """
 
-    blur: Literal["motion", "gaussian"] | None = None
+    blur: Literal["none", "motion", "gaussian"] = "none"
     kernel: str | None = None
     denoise: bool = False
     inpaint: str | None = None
