@@ -15,7 +15,7 @@ from ..core.errors import InputError, message
 from .download import local_folders
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-LUMA = 0.2989, 0.5870, 0.1140  # of Recommendation BT.601, in the digits of the BSD68 benchmark
+LUMA = 0.298936021293775, 0.587043074451121, 0.114020904255103  # of BT.601, as in the BSD68 benchmark
 GREY_MODES = ("1", "L", "LA", "I;16", "I")
 BSD_IDS = "cbsd68_ids.txt"
 
@@ -49,7 +49,7 @@ def read_picture(path: Path, channels: int | None = None) -> np.ndarray:
         pixels = np.rint(np.tensordot(LUMA, pixels.astype(np.float64), 1)).clip(0, 255).astype(np.uint8)[None]
     if channels == 3 and len(pixels) == 1:
         pixels = np.repeat(pixels, 3, 0)
-    return np.ascontiguousarray(pixels)
+    return np.array(pixels)  # a copy that may be written to, as PyTorch asks
 
 
 def as_tensor(pixels: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
