@@ -15,8 +15,8 @@ from stablenets.core.errors import ClaimError, InputError
 from stablenets.core.properties import Averaged, Lipschitz
 from stablenets.fields import HardTanh, ReLU, SoftShrink, Tanh
 from stablenets.layers import load, save
-from stablenets.networks import DnCNN, EulerDenoiser
-from stablenets.networks.shipped import pretrained_denoiser, shipped
+from stablenets.networks import ChannelWise, DnCNN, EulerDenoiser
+from stablenets.networks.shipped import denoiser_for, pretrained_denoiser, shipped
 
 PROFILES = [HardTanh(), SoftShrink(), Tanh()]
 
@@ -223,7 +223,7 @@ def test_certificates(tmp_path):
 def test_what_comes_with_the_package_is_certified():
     from importlib import resources
 
-    assert {"grey", "colour"} <= set(shipped())
+    assert "grey" in shipped()
     for name in shipped():
         net = pretrained_denoiser(name)
         folder = resources.files("stablenets.networks") / "weights"
@@ -235,6 +235,16 @@ def test_what_comes_with_the_package_is_certified():
         y = torch.randn(1, net.channels, 10, 9, dtype=torch.float64) * 0.3 + 0.5
         claim = net.claims(0.1).get(Averaged)
         assert claim is not None and refute(net.at(0.1), claim, y, steps=5).violation < 1e-9
+
+
+def test_colour_images_by_a_grey_denoiser():
+    grey = trained_looking(15)
+    net, y = ChannelWise(grey, 3), torch.randn(2, 3, 6, 7, dtype=torch.float64)
+    assert all(torch.equal(net(y, 0.2)[:, i], grey(y[:, i, None], 0.2)[:, 0]) for i in range(3))
+    assert net.claims(0.2) == grey.claims(0.2)
+    with pytest.raises(InputError, match="a denoiser of grey images"):
+        ChannelWise(net)
+    assert denoiser_for(3).channels == 3 and denoiser_for(1).channels == 1
 
 
 def test_names_that_are_none():

@@ -14,6 +14,7 @@ from stablenets.cli import main
 from stablenets.core.errors import InputError
 from stablenets.data.pictures import read_picture
 from stablenets.layers import save
+from stablenets.linear import Mask
 from stablenets.networks import DnCNN, EulerDenoiser
 from stablenets.tasks import denoise, restore
 from stablenets.tasks.denoise_options import DenoiseConfig
@@ -81,6 +82,12 @@ def test_the_command_writes_a_whole_folder(pictures, tmp_path, capsys):
     assert json.loads((out / "result.json").read_text())["certificate"]["guarantee"] == "convergence"
     assert [p.name for p in tmp_path.iterdir()] == ["out"], "no temporary folders stay"
     assert code(*words, "--out", out) == 2 and "exists" in capsys.readouterr().err
+
+
+def test_masked_pixels_stay_black():
+    mask = Mask([[1.0, 0.0], [1.0, 1.0]], (1, 2, 2))
+    y = restore.degrade(torch.ones(1, 1, 2, 2, dtype=torch.float64), mask, 0.1, seed=0)
+    assert y[0, 0, 0, 1] == 0 and (y - 1).abs().min() > 0
 
 
 def test_nothing_is_proved_with_dncnn_and_it_says_so(pictures, tmp_path):

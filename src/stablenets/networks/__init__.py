@@ -2,6 +2,7 @@ from .base import Network as Network
 from .base import Provable as Provable
 from .certified import CertifiedNet as CertifiedNet
 from .convex_potential import ConvexPotentialNet as ConvexPotentialNet
+from .denoiser import ChannelWise as ChannelWise
 from .denoiser import Denoiser as Denoiser
 from .dncnn import DnCNN as DnCNN
 from .euler_denoiser import EulerDenoiser as EulerDenoiser

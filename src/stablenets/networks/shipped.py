@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..core.errors import InputError, message, unknown_name
 from ..layers.files import load
-from .denoiser import Denoiser
+from .denoiser import ChannelWise, Denoiser
 
 FOLDER = "weights"
 
@@ -41,3 +41,14 @@ def pretrained_denoiser(name: str) -> Denoiser:
     if not isinstance(net, Denoiser):
         raise InputError(message(f"{name} holds a {type(net).__name__}", "a denoiser"))
     return net
+
+
+def denoiser_for(channels: int) -> Denoiser:
+    """The denoiser that comes with the package for images with so many channels.
+
+    That is "grey" for one channel, and "colour" for three if there is one; else "grey" on every channel.
+    """
+    if channels == 3 and "colour" in shipped():
+        return pretrained_denoiser("colour")
+    grey = pretrained_denoiser("grey")
+    return grey if channels == 1 else ChannelWise(grey, channels).eval()

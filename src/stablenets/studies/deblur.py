@@ -20,14 +20,14 @@ from ..core.errors import InputError, message
 from ..data.pictures import as_tensor, benchmark_files, read_pictures
 from ..inverse import ForwardBackward, Problem, solve
 from ..linear.blur import Blur
-from ..networks.shipped import pretrained_denoiser
+from ..networks.shipped import denoiser_for
 from ..report.panels import Curve, Panel, draw_panels
 from ..report.picture_panels import Picture
 from ..tasks.progress import Progress, silent
 from ..tasks.restore import compare, degrade, plug_and_play
 from ._folder import once, open_folder, seeded, write_table
 
-SETS = {"set12": "grey", "cbsd68": "colour"}
+SETS = {"set12": 1, "cbsd68": 3}  # channels
 COUNT, SIDE, QUICK_SIDE = 8, 192, 64
 NOISE, STRENGTH = 0.01, 1.0
 TOLERANCE, MOST = 1e-8, 4000
@@ -43,8 +43,8 @@ def run(*, data: str | None = None, out: Path | None = None, quick: bool = False
     folder = open_folder("deblur", data=data, out=out, quick=quick, settings={"quick": quick, "noise": NOISE})
     all_kernels, rows = kernels(), []
     with seeded(0):
-        for name, model in SETS.items():
-            net = pretrained_denoiser(model).double()
+        for name, channels in SETS.items():
+            net = denoiser_for(channels).double()
             for i, picture in enumerate(read_pictures(benchmark_files(name)[: 1 if quick else COUNT], net.channels)):
                 job = f"{name}, picture {i + 1}"
                 kernel = list(all_kernels)[i % len(all_kernels)]

@@ -28,7 +28,7 @@ from ..linear.blur import Blur
 from ..linear.kernels import gaussian_kernel, motion_kernel
 from ..linear.sampling import Mask
 from ..networks import Denoiser
-from ..networks.shipped import pretrained_denoiser
+from ..networks.shipped import denoiser_for, pretrained_denoiser
 from . import config as toml
 from .build import threads
 from .progress import Progress, silent
@@ -99,7 +99,7 @@ def restore(image: Path, config: RestoreConfig, progress: Progress = silent) -> 
         given = f"--noise {config.noise} --strength {config.strength}"
         raise InputError(message(given, "positive numbers"))
     given = read_picture(image)
-    net = pretrained_denoiser(config.model or ("colour" if len(given) == 3 else "grey"))
+    net = denoiser_for(len(given)) if config.model is None else pretrained_denoiser(config.model)
     if net.channels != len(given):
         given = read_picture(image, net.channels)
     truth = given if config.simulate else None

@@ -24,7 +24,7 @@ class RestoreConfig:
             repeated. zero: black.
         simulate: The image is a sharp one: blur it or mask it, and add the noise, before it is restored.
         truth: The true picture, to compare with.
-        model: A denoiser: grey, colour, a model file or a run folder. By default the one for the image's colours.
+        model: A denoiser: grey, a model file or a run folder. By default grey, on each channel of a colour image.
         strength: Noise level of the denoiser, as a multiple of --noise.
         out: New folder for the results; by default runs/IMAGE-restored.
         iterations: Most iterations.
