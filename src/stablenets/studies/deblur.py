@@ -31,7 +31,7 @@ SETS = {"set12": 1, "cbsd68": 3}  # channels
 COUNT, SIDE, QUICK_SIDE = 8, 192, 64
 NOISE, STRENGTH = 0.01, 1.0
 TOLERANCE, MOST = 1e-8, 4000
-WEIGHTS = tuple(0.0005 * 2**k for k in range(6))  # of the total variation
+WEIGHTS = tuple(0.0001 * 2**k for k in range(7))  # of the total variation
 
 
 def run(*, data: str | None = None, out: Path | None = None, quick: bool = False, progress: Progress = silent) -> Path:
