@@ -204,11 +204,11 @@ def descent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tiny_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PGD, "_step", lambda self, k: self.eps / 500)
+    monkeypatch.setattr(PGD, "_length", lambda self, k: 1 / 500)
 
 
 def certificates_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curve, "_certified", lambda certified, x: torch.full((len(x),), -math.inf).double())
+    monkeypatch.setattr(curve, "certified_radii", lambda certified, x: torch.full((len(x),), -math.inf).double())
 
 
 @pytest.mark.parametrize(

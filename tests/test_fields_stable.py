@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stablenets.core.errors import InputError
 from stablenets.core.properties import Decreases, Dissipates, Lipschitz, OneSidedLipschitz, jacobian
@@ -16,6 +16,7 @@ from stablenets.fields import (
     ConvexGradient,
     ConvexPotential,
     EquilibriumContracting,
+    FreeField,
     LyapunovStable,
     Ramp,
     Tanh,
@@ -118,10 +119,25 @@ def test_the_step_acts_where_v_would_rise():
     assert 0.02 < float((moved > 1e-9).double().mean()) < 1
 
 
-def test_an_overflowing_proposal_leaves_the_state():
+class Cube(nn.Module):
+    """No Lipschitz constant: far out, a step of RK4 overflows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x**3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_v_falls_by_its_factor_where_the_proposal_overflows(dtype: torch.dtype):
+    f = LyapunovStable(FreeField(Cube()), ConvexPotential(2, (4, 4), equilibrium=(0.5, -1.0)), rate=0.5).to(dtype)
+    f.requires_grad_(False)
+    x = torch.tensor([[1.0, 2.0], [10.0, -3.0], [1e5, 0.0], [1e15, -1e15]], dtype=dtype)
+    assert not RK4().step(f, x, 2.0).isfinite().all(), "the case is not that of the test"
+    for h in (0.1, 2.0, 50.0):
+        ratio = f.lyapunov(LyapunovStep().step(f, x, h)) / f.lyapunov(x)
+        assert float(ratio.max()) <= math.exp(-f.decay * h) * (1 + 20 * torch.finfo(dtype).eps)
     f = FIELDS[2]
     x = f.centre + 1e200 * torch.ones(2, 3, dtype=torch.float64)
-    assert torch.equal(LyapunovStep(RK4()).step(f, x, 1e200), x)
+    torch.testing.assert_close(LyapunovStep(RK4()).step(f, x, 1e200), f.centre.expand(2, 3))
 
 
 def test_the_step_needs_a_method_for_any_field():

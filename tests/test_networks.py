@@ -12,7 +12,7 @@ from stablenets.core.component import build, by_name, config, kebab
 from stablenets.core.errors import InputError
 from stablenets.core.properties import Lipschitz
 from stablenets.layers import Chain, Flow, NormalisedHead, claims, leaves
-from stablenets.networks import Network, NonExpansiveNet, Provable, ResNet
+from stablenets.networks import Network, NonExpansiveNet, Provable, ResNet, made_for_images
 from stablenets.testing import falsify
 
 SMALL = {"patch": 2, "channels": (4, 16), "blocks": (1, 1), "hidden": 6, "dense_width": 12, "dense_blocks": 1}
@@ -28,7 +28,10 @@ def trained(net: nn.Module, seed: int = 0, scale: float = 0.5) -> nn.Module:
 
 def test_the_registry():
     names = [kebab(n) for n in sorted(Network.registry)]
-    assert names == ["certified-net", "convex-potential-net", "lipschitz-mlp", "non-expansive-net", "res-net"]
+    named = ["certified-net", "convex-potential-net", "lipschitz-mlp", "non-expansive-net", "res-net"]
+    assert set(named) <= set(names) and "neural-ode" in names
+    assert {kebab(n) for n in made_for_images()} >= set(named)
+    assert "NeuralODE" not in made_for_images()
     assert by_name("network", Network.registry, "res-net") is ResNet
 
 

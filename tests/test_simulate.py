@@ -212,6 +212,13 @@ def test_structures_that_the_states_cannot_have() -> None:
         find("mass", one)
 
 
+@pytest.mark.parametrize(("states", "gap"), [(1e200, 1.0), (1.0, 1e-320), (1e308, 1.0)])
+def test_numbers_whose_squares_overflow_are_refused(states: float, gap: float) -> None:
+    wide = Trajectory("1", gap * np.arange(4.0), states * np.array([[1.0], [-1.0], [1.0], [-0.5]]))
+    with pytest.raises(InputError, match="Choose other units"):
+        units(STRUCTURES["free"], Trajectories(("x",), (wide,)), None)
+
+
 @pytest.mark.parametrize(
     ("options", "start", "until", "words"),
     [
@@ -222,6 +229,7 @@ def test_structures_that_the_states_cannot_have() -> None:
         (SimulateConfig(), (1.0,), 1.0, "2: q, p"),
         (SimulateConfig(), (1.0, float("nan")), 1.0, "2: q, p"),
         (SimulateConfig(), (1.0, 0.0), -1.0, "positive time"),
+        (SimulateConfig(), (1.0, 0.0), 1e300, "at most 1e\\+07"),
         (SimulateConfig(out="x.txt"), (1.0, 0.0), 1.0, "ends in .csv"),
     ],
 )

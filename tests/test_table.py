@@ -101,6 +101,24 @@ def order_holds(method: Integrator, f: Field, aim, unit: float) -> bool:
     return max(rates) >= method.order + 1 - 0.3
 
 
+def test_a_sample_without_a_step_leaves_the_others_their_say():
+    """Which samples of a batch an implicit step cannot solve depends on rounding; what the rest shows must not."""
+    (aim,) = aims(Claims([Dissipates(Invariant("v", lambda x: x.square().sum(1)))]))
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        if lost := [i for i, size in enumerate(x.norm(dim=1).tolist()) if size > 5]:
+            raise ConvergenceError("far away there is no step", lost)
+        return 1.5 * x
+
+    assert violation(step, aim, (4,)) == pytest.approx(1 / 6)  # (9/4 - 1) / (9/2 + 2 + 1)
+    assert violation(lambda x: x / 2, aim, (4,)) == 0
+
+    def never(x: torch.Tensor) -> torch.Tensor:
+        raise ConvergenceError("nowhere there is a step", range(len(x)))
+
+    assert violation(never, aim, (4,)) == 0
+
+
 # --- how a cell comes about ---------------------------------------------------------------------------------------
 
 

@@ -17,12 +17,13 @@ from cyclopts.exceptions import CycloptsError
 from filelock import FileLock
 
 from small_runs import TINY, copied, finished
+from stablenets.attack import robust_curve
 from stablenets.certify import Certificate
 from stablenets.cli import app
 from stablenets.core.component import arguments
 from stablenets.core.errors import ClaimError, InputError, StableNetsError
 from stablenets.layers import load, weights_hash
-from stablenets.networks import Network
+from stablenets.networks import made_for_images
 from stablenets.report import load_run
 from stablenets.studies import demo, find, names, robust_fashion
 from stablenets.studies._compare import free
@@ -123,12 +124,12 @@ def test_every_option_is_documented() -> None:
         assert f"    {field.name}: " in attributes, field.name
 
 
-@pytest.mark.parametrize("name", sorted(Network.registry))
+@pytest.mark.parametrize("name", sorted(made_for_images()))
 def test_options_that_are_not_given_are_the_networks_own(name: str) -> None:
     """What is kept says them all, and builds the same network."""
     data = build.read_data(TINY)
     given = {"data": "digits", "network": name, "dense_width": 6}
-    given |= {"channels": (16,)} if "channels" in arguments(Network.registry[name]) else {}
+    given |= {"channels": (16,)} if "channels" in arguments(made_for_images()[name]) else {}
     short = ClassifyConfig(**given)
     kept = classify.settled(short)
     net, same = build.build_network(short, data), build.build_network(kept, data)
@@ -141,7 +142,7 @@ def test_options_that_are_not_given_are_the_networks_own(name: str) -> None:
 
 
 def test_every_argument_of_networks_and_losses_is_an_option() -> None:
-    for cls in Network.registry.values():
+    for cls in made_for_images().values():
         assert set(arguments(cls)) <= {"image_shape", "classes", *build.NETWORK_OPTIONS}, cls
     stands_for = {name for names in build.LOSS_OPTIONS.values() for name in names}
     for cls in Loss.registry.values():
@@ -427,7 +428,7 @@ def test_contradictions_are_found() -> None:
     proof = Certificate.load(run.file("certificate.json"), net)
     x, y = data.x_test[:40], data.y_test[:40]
     radius = proof.radius(x)
-    curve = attacks.robust_curve(net, x, y, TINY.radii, steps=5)
+    curve = robust_curve(net, x, y, TINY.radii, steps=5)
     assert len(curve.index) > 5
     assert attacks.contradictions(proof, x, radius, curve) == []
     assert attacks.contradictions(proof, x, radius + 1, curve) == curve.index.tolist()
@@ -478,10 +479,11 @@ def test_the_demo_and_a_free_folder_for_it(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_study_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robust_fashion, "QUICK", {k: v for k, v in vars(TINY).items() if k != "data"})
+    left_out = {"data", "patch", "blocks", "hidden", "dense_blocks"}  # the networks do not share these
+    monkeypatch.setattr(robust_fashion, "QUICK", {k: v for k, v in vars(TINY).items() if k not in left_out})
     folder = robust_fashion.run(data="digits", out=tmp_path / "s", quick=True)
     figures = {"figure-12-examples.svg", "figure-13-attacked.svg", "figure-14-accuracy.svg", "training.svg"}
-    assert {p.name for p in folder.iterdir()} == {"non-expansive", "resnet", "report.html", *figures}
+    assert {p.name for p in folder.iterdir()} == {"non-expansive", "resnet", "contracting", "report.html", *figures}
     model = folder / "resnet" / "model.safetensors"
     written = model.stat().st_mtime_ns
     robust_fashion.run(data="digits", out=folder, quick=True)

@@ -78,6 +78,8 @@ def test_wrong_csv(tmp_path: Path, text: str, words: str) -> None:
         ({"t": np.arange(3.0), "x": np.ones((3, 0))}, "name"),
         ({"t": np.arange(3.0), "x": np.full((3, 1), "a")}, "type"),
         ({"t": np.arange(3.0), "x": np.ones((3, 2)), "names": np.array(["a"])}, "1 names"),
+        ({"t": np.arange(3.0), "x": np.ones((3, 2)), "names": np.array(["a", "a"])}, "different ones"),
+        ({"t": np.arange(3.0), "x": np.ones((3, 2)), "names": np.array(["a", "time"])}, "different ones"),
         ({"t": np.arange(3.0), "x": np.ones((3, 2)), "trajectory": np.ones(2)}, "2 entries"),
         ({"t": np.arange(3.0), "x": np.array([[1.0], [np.nan], [1.0]])}, "x1 is nan in its row 2"),
         ({"t": np.array([0.0, 2.0, 1.0]), "x": np.ones((3, 2))}, "growing"),

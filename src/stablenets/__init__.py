@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from . import layers as layers
     from . import linear as linear
     from . import networks as networks
+    from . import solvers as solvers
     from . import systems as systems
     from . import train as train
     from .certify import Certificate as Certificate
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .layers import claims as claims
     from .layers import load as load
     from .layers import save as save
+    from .solvers import integrate as integrate
+    from .solvers import steps as steps
 
 _FOLDERS = (
     "attack",
@@ -45,6 +48,7 @@ _FOLDERS = (
     "layers",
     "linear",
     "networks",
+    "solvers",
     "systems",
     "train",
 )
@@ -60,6 +64,8 @@ _HOMES = {
     "claims": "layers",
     "load": "layers",
     "save": "layers",
+    "integrate": "solvers",
+    "steps": "solvers",
 }
 __all__ = ["__version__", *_FOLDERS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 

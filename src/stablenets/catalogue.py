@@ -12,7 +12,7 @@ from .testing import extension_points
 
 # importing them fills the registries
 PACKAGES = (linear, fields, systems, integrators, layers, networks, train, attack, inverse)
-CHOSEN_BY_NAME = {"Network": "--network", "Loss": "--loss"}
+CHOSEN_BY_NAME = {"Network": "--network", "Loss": "--loss", "Attack": "--attack"}
 
 
 def sections() -> list[tuple[str, list[tuple[str, str]]]]:
@@ -24,7 +24,8 @@ def sections() -> list[tuple[str, list[tuple[str, str]]]]:
     ]
     for point, base in sorted(extension_points().items()):
         option = CHOSEN_BY_NAME.get(point)
-        rows = [(kebab(name) if option else name, first_line(cls)) for name, cls in sorted(base.registry.items())]
+        named = networks.made_for_images() if base is networks.Network else base.registry if option else {}
+        rows = [(kebab(n) if n in named else n, first_line(cls)) for n, cls in sorted(base.registry.items())]
         found.append((f"{point}{f' ({option})' if option else ''}: {first_line(base)}", rows))
     return found
 

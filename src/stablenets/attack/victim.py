@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import InputError, message
+from .objectives import Objective, margin
 
 Classifier = Callable[[Tensor], Tensor]
+CHUNK = 100  # samples per differentiation on a CPU: more do not fit its caches, which halves the speed
+BELOW = -1e-300  # the margin of a tie with the target: not reached
 
 
 class MaskingWarning(UserWarning):
@@ -21,50 +24,116 @@ class MaskingWarning(UserWarning):
 class Victim:
     """A classifier seen by an attack.
 
-    Everything is said in margins m = max_{j != y} z_j - z_y of the scores z: a sample is classified correctly while
-    m < 0, and *broken* otherwise, so ties and NaN scores count as broken. Unlike the cross-entropy, whose gradient
-    vanishes for a confident network, the margin never saturates.
+    Everything is said in margins. Without targets the labels are the true classes and m = max_{j != y} z_j - z_y for
+    the scores z: a sample is classified correctly while m < 0, and *broken* otherwise, so ties and NaN scores count
+    as broken. With targets the labels are the classes to reach and m = z_y - max_{j != y} z_j: a sample is broken
+    when the target is answered, so ties and NaN do not count.
 
     Args:
         net: any callable from images (batch, ...) to scores (batch, classes), a PyTorch module or not.
+        targeted: whether labels are targets.
 
-    >>> m = Victim(torch.nn.Identity()).margins(torch.tensor([[1.0, 3.0], [2.0, 2.0]]), torch.tensor([1, 1]))
+    >>> scores, y = torch.tensor([[1.0, 3.0], [2.0, 2.0]]), torch.tensor([1, 1])
+    >>> m = Victim(torch.nn.Identity()).margins(scores, y)
     >>> m, broken(m)
     (tensor([-2.,  0.], dtype=torch.float64), tensor([False,  True]))
+    >>> broken(Victim(torch.nn.Identity(), targeted=True).margins(scores, y))
+    tensor([ True, False])
     """
 
-    def __init__(self, net: Classifier) -> None:
-        self.net = net
+    def __init__(self, net: Classifier, *, targeted: bool = False) -> None:
+        self.net, self.targeted = net, targeted
         self.gradients = self.vanished = 0
+
+    def probe(self, x: Tensor, y: Tensor) -> None:
+        """Check the labels, and what the network answers for the first samples, before any work is done.
+
+        Raises:
+            InputError: for scores of a wrong shape or of which no sample's are finite, and for labels that are no
+                classes.
+        """
+        if len(x) == 0:
+            return
+        scores = self.scores(x[:CHUNK])
+        classes = scores.shape[1]
+        if not 0 <= int(y.min()) <= int(y.max()) < classes:
+            given = f"labels from {int(y.min())} to {int(y.max())}"
+            raise InputError(message(given, f"labels from 0 to {classes - 1}, the classes of the network"))
+        if not bool(scores.isfinite().all(1).any()):
+            given = f"the network's scores of the first {len(scores)} samples are not finite"
+            raise InputError(message(given, "finite scores", "Check its weights and the scale of the inputs."))
+
+    def differentiate(self, x: Tensor) -> None:
+        """Check that the scores of some samples can be differentiated.
+
+        Raises:
+            InputError: they cannot.
+        """
+        with torch.enable_grad():
+            if not self._scores(x.detach().requires_grad_()).requires_grad:
+                raise InputError(
+                    message(
+                        "the network's scores have no gradient with respect to its input",
+                        "a network that PyTorch can differentiate (no torch.no_grad, detach, numpy or argmax inside)",
+                        "Or use an attack without gradients, SquareAttack.",
+                    )
+                )
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """m (batch,), without gradients."""
         with torch.no_grad():
-            return self._margins(x, y)
+            return torch.cat([self._margin(self._scores(a), b) for a, b in _chunks(x, y)])
 
-    def ascent(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """m (batch,) and its gradient with respect to `x`; the gradient is 0 where it is not finite.
+    def ascent(self, x: Tensor, y: Tensor, objective: Objective = margin) -> tuple[Tensor, Tensor]:
+        """m (batch,) and the gradient of `objective` with respect to `x` (that of its negative, for targets).
 
-        Nothing else is differentiated: no `.grad` is written, and weight gradients are not even computed.
+        The gradient is 0 where it is not finite. Nothing else is differentiated: no `.grad` is written, and weight
+        gradients are not even computed.
         """
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            m = self._margins(x, y)
-            if not m.requires_grad:
-                gradient = torch.zeros_like(x)
-            else:
-                (found,) = torch.autograd.grad(m.sum(), x, allow_unused=True)
-                gradient = torch.zeros_like(x) if found is None else found.nan_to_num(0.0, 0.0, 0.0)
+        return self.climb(x, y, objective)[::2]
+
+    def climb(self, x: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
+        """As `ascent`, with the values of the objective (batch,) in between: m, values, gradient."""
+        parts = [self._climb(a, b, objective) for a, b in _chunks(x, y)]
+        m, values, gradient = map(torch.cat, zip(*parts, strict=True))
+        size = gradient.flatten(1).norm(dim=1)
+        if not bool(size.isfinite().all()):
+            gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
         self.gradients += len(x)
-        self.vanished += int((gradient.flatten(1) == 0).all(1).sum())
-        return m.detach(), gradient
+        self.vanished += int((gradient[~(size > 0)] == 0).flatten(1).all(1).sum())
+        return m, values, gradient
+
+    def scores(self, x: Tensor) -> Tensor:
+        """The scores (batch, classes), without gradients."""
+        with torch.no_grad():
+            return torch.cat([self._scores(part) for part in x.split(_chunk(x))])
+
+    def gradients_of(self, x: Tensor, y: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """z_k - z_y for every class k in `classes` (batch, count), and their gradients (batch, count, ...)."""
+        gaps, gradients = [], []
+        for a, b, c in zip(x.split(_chunk(x)), y.split(_chunk(x)), classes.split(_chunk(x)), strict=True):
+            with torch.enable_grad():
+                a = a.detach().requires_grad_()
+                scores = self._scores(a).double()
+                gap = scores.gather(1, c) - scores.gather(1, b[:, None])
+                rows = [torch.autograd.grad(g.sum(), a, retain_graph=True)[0] for g in gap.unbind(1)]
+            gaps.append(gap.detach())
+            gradients.append(torch.stack(rows, 1).nan_to_num(0.0, 0.0, 0.0))
+        self.gradients += len(x)
+        all_gradients = torch.cat(gradients)
+        self.vanished += int((all_gradients.flatten(1) == 0).all(1).sum())
+        return torch.cat(gaps), all_gradients
+
+    def towards(self) -> Victim:
+        """The same classifier, attacked with targets."""
+        return Victim(self.net, targeted=True)
 
     def predictions(self, x: Tensor, y: Tensor) -> Tensor:
         """The class answered (batch,); where the true class `y` ties with another one, or scores are NaN, another."""
         with torch.no_grad():
             scores = self.net(x)
             others = scores.nan_to_num(nan=torch.inf).scatter(1, y[:, None], -torch.inf).argmax(1)
-            return torch.where(broken(_margins(scores, y)), others, y)
+            return torch.where(broken(margin(scores, y)), others, y)
 
     def warn(self) -> None:
         """Tell the user if gradients vanished."""
@@ -77,28 +146,39 @@ class Victim:
                 stacklevel=4,
             )
 
-    def _margins(self, x: Tensor, y: Tensor) -> Tensor:
+    def _climb(self, x: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            scores = self._scores(x)
+            values = -objective(scores, y) if self.targeted else objective(scores, y)
+            found = torch.autograd.grad(values.sum(), x, allow_unused=True)[0] if values.requires_grad else None
+        m = values.detach() if objective is margin and not self.targeted else self._margin(scores.detach(), y)
+        return m, values.detach(), torch.zeros_like(x) if found is None else found
+
+    def _margin(self, scores: Tensor, y: Tensor) -> Tensor:
+        m = margin(scores, y)
+        if not self.targeted:
+            return m
+        return torch.where(m < 0, -m, (-m).clamp(max=BELOW)).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+
+    def _scores(self, x: Tensor) -> Tensor:
         scores = self.net(x)
-        if scores.dim() != 2 or len(scores) != len(x) or scores.shape[1] < 2:
+        if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(x) or scores.shape[1] < 2:
+            given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise InputError(
                 message(
-                    f"the network maps {tuple(x.shape)} to {tuple(scores.shape)}",
-                    "scores (batch, classes) with at least 2 classes",
+                    f"the network maps {tuple(x.shape)} to {given}", "scores (batch, classes) with at least 2 classes"
                 )
             )
-        if len(y) and not 0 <= int(y.min()) <= int(y.max()) < scores.shape[1]:
-            raise InputError(
-                message(
-                    f"labels from {int(y.min())} to {int(y.max())}",
-                    f"labels from 0 to {scores.shape[1] - 1}, the classes of the network",
-                )
-            )
-        return _margins(scores, y)
+        return scores
 
 
-def _margins(scores: Tensor, y: Tensor) -> Tensor:
-    scores = scores.double()  # differences of float32 scores are exact, and margins of any network compare
-    return scores.scatter(1, y[:, None], -torch.inf).amax(1) - scores.gather(1, y[:, None])[:, 0]
+def _chunk(x: Tensor) -> int:
+    return CHUNK if x.device.type == "cpu" else max(len(x), 1)
+
+
+def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(x.split(_chunk(x)), y.split(_chunk(x)), strict=True)
 
 
 def broken(margins: Tensor) -> Tensor:
@@ -107,14 +187,14 @@ def broken(margins: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluation(net: Classifier) -> Iterator[Victim]:
+def evaluation(net: Classifier, *, targeted: bool = False) -> Iterator[Victim]:
     """`net` in evaluation mode, as a `Victim`; every submodule gets its own mode back afterwards."""
     modes = [(m, m.training) for m in net.modules()] if isinstance(net, nn.Module) else []
     try:
         if isinstance(net, nn.Module):
             net.eval()
         with torch.inference_mode(False):
-            yield Victim(net)
+            yield Victim(net, targeted=targeted)
     finally:
         for module, mode in modes:
             module.training = mode  # not .train(mode), which would act on the children as well

@@ -58,20 +58,26 @@ def attack(
     run: Path,
     /,
     *,
+    attack: str = "pgd",
     steps: int | None = None,
     radii: tuple[float, ...] | None = None,
     test_limit: int | None = None,
     progress: Show = "bars",
 ) -> None:
-    """Attack a trained network again by l2-PGD at several radii.
+    """Attack a trained network again, in the l2 norm: by PGD at several radii, or by another attack.
+
+    An attack for small perturbations, such as ddn, runs once and finds a radius of its own for each image.
 
     For example:
 
         stablenets attack runs/baseline --steps 500 --radii 0.25 0.5
+        stablenets attack runs/baseline --attack ddn
+        stablenets attack runs/baseline --attack ensemble --test-limit 200
 
     Args:
         run: Run folder.
-        steps: Gradient steps at each radius. The default is the run's own, as below.
+        attack: Name of an attack (stablenets list).
+        steps: Gradient steps (at each radius). The default is the run's own, as below.
         radii: l2 radii, in units of the pixels in [0, 1].
         test_limit: Attack the first so many test images.
         progress: How to show progress.
@@ -81,7 +87,7 @@ def attack(
     from ..tasks.run_folder import Run
 
     with shown(progress) as show:
-        task.attack(Run.open(run), steps=steps, radii=radii, test_limit=test_limit, progress=show)
+        task.attack(Run.open(run), steps=steps, radii=radii, test_limit=test_limit, name=attack, progress=show)
     conclude([run], write_report([run], run / "report.html"), progress)
 
 

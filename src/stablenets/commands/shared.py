@@ -31,6 +31,19 @@ def write_report(runs: list[Path], out: Path) -> Path:
     return build(runs, out)
 
 
+def contradicted(runs: list[Path]) -> bool:
+    """Say it, and say so, where an attack refutes what is proved of a classifier: a wrong guarantee."""
+    from ..console import say
+    from ..report.run import find_runs, load_run
+    from ..report.sandwich import contradictions
+
+    folders = [f for run in runs for f in find_runs(run) if not (f / "predictions.npz").is_file()]
+    found = contradictions([load_run(folder) for folder in folders])
+    for sentence in found:
+        say(f"CONTRADICTION, a wrong guarantee: {sentence} Please report this bug.")
+    return bool(found)
+
+
 def conclude(paths: list[Path], page: Path, progress: Show) -> None:
     """Print the table of results, how to check what is proved, and where the report is; for people only."""
     if progress == "json":
@@ -39,4 +52,5 @@ def conclude(paths: list[Path], page: Path, progress: Show) -> None:
 
     for certified in results(paths):
         say(f"Check what is proved, by independent code: stablenets verify {shlex.quote(str(certified))}")
+    contradicted(paths)
     say(f"The report: {page}")

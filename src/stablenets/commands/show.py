@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from .shared import FAILED, Show, conclude, resumable, write_report
+from .shared import FAILED, Show, conclude, contradicted, resumable, write_report
 
 
 def demo(*, out: Path | None = None, quick: bool = False, progress: Show = "bars") -> None:
@@ -26,8 +26,8 @@ def demo(*, out: Path | None = None, quick: bool = False, progress: Show = "bars
     study("demo", out=out, quick=quick, progress=progress)
 
 
-def report(*runs: Path, out: Path | None = None) -> None:
-    """Write one self-contained page about one run, or comparing several.
+def report(*runs: Path, out: Path | None = None) -> int:
+    """Write one self-contained page about one run, or comparing several. Exit code 1: an attack refutes a proof.
 
     For example:
 
@@ -52,6 +52,7 @@ def report(*runs: Path, out: Path | None = None) -> None:
     if out is None and runs:
         out = (runs[0] if len(runs) == 1 else runs[0].parent) / "report.html"
     say(f"The report: {write_report(list(runs), out or Path('report.html'))}")
+    return FAILED if contradicted(list(runs)) else 0
 
 
 def study(

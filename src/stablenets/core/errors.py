@@ -19,7 +19,15 @@ class ClaimError(StableNetsError, ValueError):
 
 
 class ConvergenceError(StableNetsError, ArithmeticError):
-    """An equation was not solved to rounding; the samples are named."""
+    """An equation was not solved to rounding; `samples` are the indices in the batch of those it was not solved for."""
+
+    def __init__(self, text: str, samples: Iterable[int] = ()) -> None:
+        super().__init__(text)
+        self.samples = tuple(samples)
+
+
+class IntegrationError(StableNetsError, ArithmeticError):
+    """A differential equation was not solved for some samples; they are named."""
 
 
 class TrainingError(StableNetsError, RuntimeError):

@@ -18,7 +18,7 @@ from .claims import Map, Property
 
 
 def flat(x: Tensor) -> Tensor:
-    return x.reshape(len(x), -1)
+    return x.reshape(len(x), math.prod(x.shape[1:]))  # -1 is ambiguous for an empty batch
 
 
 def norm(x: Tensor) -> Tensor:

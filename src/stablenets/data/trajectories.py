@@ -158,6 +158,9 @@ def _npz(path: Path) -> Table:
     names = tuple(map(str, arrays["names"].ravel())) if "names" in arrays else tuple(f"x{i + 1}" for i in range(width))
     if len(names) != width or width == 0 or not labels:
         raise InputError(message(f"{shapes}, with {len(names)} names", "a name for each entry of x, and some states"))
+    if len({*names, *TIME, LABEL}) < width + len(TIME) + 1:
+        needed = f"different ones, and none of {', '.join((*TIME, LABEL))}"
+        raise InputError(message(f"{path}: the names {', '.join(names)}", needed))
     return names, labels, t.astype(np.float64).reshape(-1), x.astype(np.float64).reshape(-1, width)
 
 

@@ -20,6 +20,7 @@ from .contraction import Contracting as Contracting
 from .contraction import EquilibriumContracting as EquilibriumContracting
 from .convex_potential import ConvexPotential as ConvexPotential
 from .coupling import Coupling as Coupling
+from .divergence import WithDivergence as WithDivergence
 from .divergence_free import BlockShears as BlockShears
 from .filter_gradient import FilterGradient as FilterGradient
 from .free import FreeField as FreeField
@@ -40,5 +41,9 @@ from .rods import LearnedDoublePendulum as LearnedDoublePendulum
 from .rods import RigidRods as RigidRods
 from .scaled import Scaled as Scaled
 from .schedule import PiecewiseConstant as PiecewiseConstant
+from .second_order import SecondOrder as SecondOrder
 from .skew import SkewLinear as SkewLinear
+from .timed import TimedField as TimedField
+from .timed_two_layer import TimedTwoLayer as TimedTwoLayer
 from .two_layer import TwoLayerField as TwoLayerField
+from .weight_flow import WeightFlow as WeightFlow

@@ -10,26 +10,21 @@ from typing import Any, Self
 from torch import Tensor
 
 from ..core.component import Component
-from ..fields import Field
 from ..integrators import Integrator
+from .moves import Advance
 
 
 @dataclass(frozen=True)
-class Move:
-    """One step of size `h` along `field` from time `t`, as a map of the state. `name` says whose it is."""
+class Trace:
+    """A composition of steps that has been computed: the states before each step, those at the end, the outputs."""
 
-    integrator: Integrator[Any]
-    field: Field
-    h: Any
-    t: float = 0.0
-    name: str = "the flow"
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.integrator.step(self.field, x, self.h, self.t)
+    starts: list[Tensor]
+    end: Tensor
+    outputs: list[Tensor]
 
 
 class Gradient(Component, root=True):
-    """A way to differentiate a composition of steps. All ways give the same states and, to rounding, derivatives."""
+    """A way to differentiate a composition of steps. All ways give the same states."""
 
     def check(self, integrator: Integrator[Any], name: str) -> None:
         """Refuse steps that this way cannot differentiate.
@@ -40,8 +35,15 @@ class Gradient(Component, root=True):
         return None
 
     @abc.abstractmethod
-    def run(self, moves: Sequence[Move], x: Tensor) -> Tensor:
-        """The state after all `moves`, one after the other, from the states `x` (batch, ...)."""
+    def trace(self, moves: Sequence[Advance], x: Tensor, known: Trace | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The states after all `moves`, one after the other, from the states `x` (batch, ...), and all outputs.
+
+        `known` is the same, computed before without gradients; whoever can use it need not compute it again.
+        """
+
+    def run(self, moves: Sequence[Advance], x: Tensor) -> Tensor:
+        """The states after all `moves`."""
+        return self.trace(moves, x)[0]
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
@@ -51,6 +53,7 @@ class Gradient(Component, root=True):
 class Backpropagation(Gradient):
     """Every operation's input is stored: exact, differentiable any number of times, memory proportional to depth.
 
+    >>> from stablenets.gradients import Move
     >>> from stablenets.integrators import RK4
     >>> from stablenets.systems import Pendulum
     >>> import torch
@@ -58,7 +61,10 @@ class Backpropagation(Gradient):
     tensor([[0., 0.]])
     """
 
-    def run(self, moves: Sequence[Move], x: Tensor) -> Tensor:
+    def trace(self, moves: Sequence[Advance], x: Tensor, known: Trace | None = None) -> tuple[Tensor, list[Tensor]]:
+        outputs = []
         for move in moves:
-            x = move(x)
-        return x
+            x, output = move.advance(x)
+            if output is not None:
+                outputs.append(output)
+        return x, outputs

@@ -1,4 +1,8 @@
+from .adaptive import Bosh3 as Bosh3
+from .adaptive import Dopri5 as Dopri5
+from .adaptive import Tsit5 as Tsit5
 from .base import Integrator as Integrator
+from .embedded import EmbeddedRungeKutta as EmbeddedRungeKutta
 from .energy import AverageVectorField as AverageVectorField
 from .energy import DiscreteGradient as DiscreteGradient
 from .energy import EnergyMethod as EnergyMethod

@@ -27,8 +27,9 @@ class LyapunovStep(Integrator[StableField]):
     V is convex with V(x*) = 0, so V(x+) <= s V(y), for every h > 0. Solutions fall as fast, so s = 1 up to the error of
     the other method, whose order is kept. s is differentiable almost everywhere; at x* the step is the other method's.
 
-    Rounding: where the rounded x+ does not have V(x+) <= V(x) (at distances from x* near the rounding of x* itself, or
-    when y overflows), the state stays, so that V never increases in floating point either.
+    Where y overflows, x+ = x* + exp(-decay h) (x - x*), for which convexity says the same. Where even the rounded x+
+    has no V(x+) <= V(x) (at distances from x* near the rounding of x* itself), the state stays: V never increases in
+    floating point either.
 
     Args:
         method: the other method, for any field (default RK4).
@@ -54,13 +55,14 @@ class LyapunovStep(Integrator[StableField]):
         self.order = self.method.order  # pyright: ignore[reportAttributeAccessIssue]
 
     def step(self, f: StableField, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
-        y = self.method.step(f, x, h, t)
+        factor = torch.as_tensor(-f.decay * h, dtype=x.dtype, device=x.device).exp()
+        y, straight = self.method.step(f, x, h, t), f.centre + factor * (x - f.centre)
         now, proposed = f.lyapunov(x), f.lyapunov(y)
-        target = now * torch.as_tensor(-f.decay * h, dtype=x.dtype, device=x.device).exp()
+        target = now * factor
         s = torch.where(proposed <= target, 1.0, target / positive(proposed))
-        drawn = f.centre + s.view(-1, *[1] * (x.dim() - 1)) * (y - f.centre)
-        falls = f.lyapunov(drawn) <= now
-        return torch.where(falls.view(-1, *[1] * (x.dim() - 1)), drawn, x)
+        drawn = f.centre + _each(s, x) * (y - f.centre)
+        drawn = torch.where(_each(proposed.isfinite(), x), drawn, straight)
+        return torch.where(_each(f.lyapunov(drawn) <= now, x), drawn, x)
 
     def transfer(self, field: Claims, h: float) -> Claims:
         if h < 0:
@@ -79,3 +81,8 @@ class LyapunovStep(Integrator[StableField]):
     def examples(cls) -> Iterator[Self]:
         yield cls()
         yield cls(Euler())
+
+
+def _each(values: Tensor, x: Tensor) -> Tensor:
+    """One value per sample, shaped to multiply the states."""
+    return values.view(-1, *[1] * (x.dim() - 1))

@@ -108,6 +108,8 @@ def _by_frequency(linear: SkewConv2d, x: Tensor, h: Any) -> Tensor:
     taps = F.pad(linear.weight, room).roll(middle, (2, 3))  # tap i acts on the pixel i steps further
     symbols = torch.fft.rfft2(taps).conj().permute(2, 3, 0, 1)
     eye = torch.eye(len(taps), dtype=x.dtype, device=x.device)
+    if not len(x):  # the Fourier transform refuses it
+        return x
     spectrum = torch.fft.rfft2(x).permute(2, 3, 1, 0)  # (frequencies, channels, batch)
     z = torch.linalg.solve(eye - symbols * (h / 2), spectrum)
     return torch.fft.irfft2((2 * z - spectrum).permute(3, 2, 0, 1), s=size)

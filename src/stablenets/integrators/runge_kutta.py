@@ -20,6 +20,7 @@ from ..core.properties import (
     Lipschitz,
     OneSidedLipschitz,
     Preserves,
+    SymmetricJacobian,
 )
 from ..fields.base import Field
 from .base import Integrator, add_scaled
@@ -36,8 +37,8 @@ class ExplicitRungeKutta(Integrator[Field], abc.ABC):
     def step(self, f: Field, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
         k: list[Tensor] = []
         for row in self.a:
-            k.append(f(_combine(x, h, row, k), t + h * sum(row)))
-        return _combine(x, h, self.b, k)
+            k.append(f(combine(x, h, row, k), t + h * sum(row)))
+        return combine(x, h, self.b, k)
 
     @classmethod
     @functools.cache
@@ -85,6 +86,10 @@ class ExplicitRungeKutta(Integrator[Field], abc.ABC):
                 terms = 1.0, 2 * h * one_sided.nu, reach * reach  # `**` raises an error where this overflows
                 square = sum(terms) + 1e-15 * sum(map(abs, terms))  # the terms may cancel
                 claims.append(Lipschitz(math.sqrt(max(square, 0.0)) * UP))
+                if one_sided.nu < 0 and field.get(SymmetricJacobian):
+                    # f = -grad V, V strongly convex: the eigenvalues of Df are in [-L, nu], those of the step's
+                    # Jacobian in [1 - h L, 1 + h nu] (Nesterov 2004, Thm 2.1.15)
+                    claims.append(Lipschitz(max(abs(1 + h * one_sided.nu), abs(1 - reach)) * UP + 1e-15))
         return Claims(claims)
 
     def _increment(self, hl: float) -> float:
@@ -102,7 +107,8 @@ class ExplicitRungeKutta(Integrator[Field], abc.ABC):
         )
 
 
-def _combine(x: Tensor, h: Any, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
+def combine(x: Tensor, h: Any, weights: tuple[float, ...], k: list[Tensor]) -> Tensor:
+    """x + h sum_i weights_i k_i."""
     for c, slope in zip(weights, k, strict=True):
         if c != 0:
             x = add_scaled(x, slope, h * c)

@@ -58,6 +58,8 @@ def solve(
     Raises:
         ConvergenceError: naming the samples that are not solved to rounding.
     """
+    if not len(start):
+        return start
     constant = [v.detach() if isinstance(v, Tensor) else v for v in (start, x, h)]
     active = torch._C._are_functorch_transforms_active()  # their tensors do not say whether they need derivatives
     z, matrix = _Solve.apply(*constant, g, name, torch.is_grad_enabled() or active, rounding, missed)
@@ -226,5 +228,6 @@ def _unsolved(name: str, samples: Tensor, residuals: Tensor, count: int, h: Any)
             f"({some}; relative residual {float(residuals.max()):.1g})",
             "an equation with a solution near the state",
             "Take a shorter step.",
-        )
+        ),
+        samples.tolist(),
     )

@@ -8,3 +8,5 @@ from .solve import solve as solve
 from .solver import Solver as Solver
 from .splitting import ADMM as ADMM
 from .splitting import HalfQuadraticSplitting as HalfQuadraticSplitting
+from .tikhonov import Tikhonov as Tikhonov
+from .tikhonov import grid_search as grid_search

@@ -50,12 +50,12 @@ class Solution:
     def growth(self) -> float:
         """The largest quotient of two successive residuals: at most 1, or the rate, where that is proved.
 
-        Residuals below 1e4 machine epsilons of the first ones are left out: they are mostly rounding.
+        Residuals below 1e8 machine epsilons of the first ones are left out, since rounding shows in their quotients.
         """
         r, eps = self.residuals, torch.finfo(self.x.dtype).eps
         if len(r) < 2:
             return 0.0
-        quotients = torch.where(r[1:] > 1e4 * eps * r[0].clamp(min=1e-300), r[1:] / r[:-1].clamp(min=1e-300), 0.0)
+        quotients = torch.where(r[1:] > 1e8 * eps * r[0].clamp(min=1e-300), r[1:] / r[:-1].clamp(min=1e-300), 0.0)
         return float(quotients.max())
 
 
@@ -181,5 +181,5 @@ def _check(
                 raise InputError(
                     message(f"{name} of the denoiser is {p.dtype}", f"{problem.data.dtype}, as the data", todo)
                 )
-        if any(m.training and any(True for _ in m.parameters()) for m in denoiser.modules()):
+        if any(m.training and any(True for _ in m.parameters(recurse=False)) for m in denoiser.modules()):
             raise InputError(message("the denoiser is in training mode", "frozen steps", "Call denoiser.eval() first."))

@@ -2,6 +2,7 @@ from .activations import Abs as Abs
 from .activations import GroupSort as GroupSort
 from .activations import Householder as Householder
 from .activations import MaxMin as MaxMin
+from .adaptive import AdaptiveFlow as AdaptiveFlow
 from .affine import Affine as Affine
 from .around import Relaxed as Relaxed
 from .around import Rescaled as Rescaled
@@ -13,6 +14,7 @@ from .files import load as load
 from .files import save as save
 from .files import weights_hash as weights_hash
 from .flow import Flow as Flow
+from .gain import Gain as Gain
 from .heads import NormalisedHead as NormalisedHead
 from .heads import TruncatedHead as TruncatedHead
 from .hybrid import Hybrid as Hybrid

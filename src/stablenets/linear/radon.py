@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -16,9 +17,10 @@ from .operator import Operator, absolute_perron_bound, explicit_bounds, image_sh
 class Radon(Operator):
     """Images (batch, channels, n, n) -> sinograms (batch, channels, angles, detectors), lengths in pixels.
 
-    Pixel-driven: the value of a pixel at (x, y), from the centre, x to the right and y upwards, falls on the detector
-    line at s = x cos(angle) + y sin(angle), and is shared by the two detectors around s in proportion to their
-    nearness. The adjoint uses the same shares, computed in the same way: it is exact.
+    The image is constant on each pixel, a unit square, and a detector measures the mean over its width of 1. So the
+    pixel around (x, y), from the centre, x to the right and y upwards, casts a trapezoidal shadow of area 1 around
+    s = x cos(angle) + y sin(angle), of which each detector gets what falls on it. The adjoint uses the same shares,
+    computed in the same way: it is exact.
 
     Args:
         image_shape: (channels, n, n).
@@ -27,7 +29,7 @@ class Radon(Operator):
     Raises:
         InputError: an image that is not square, or angles that are not finite.
 
-    Reference: Natterer, The mathematics of computerized tomography (2001), V.1.
+    Reference: Long, Fessler & Balter 2010, 3D forward and back-projection using separable footprints.
 
     >>> Radon((1, 8, 8), (0.0, 90.0))(torch.ones(1, 1, 8, 8)).sum((2, 3))  # each angle sees the whole mass
     tensor([[128.]])
@@ -41,40 +43,42 @@ class Radon(Operator):
         if not len(angles) or not all(map(math.isfinite, angles)):
             raise InputError(message(f"angles={list(angles)}", "at least one, in degrees, all finite"))
         self.image_shape, self.angles = (channels, height, width), tuple(map(float, angles))
-        self.detectors = 2 * math.ceil(height * math.sqrt(0.5)) + 1
+        self.detectors = 2 * math.ceil(height * math.sqrt(0.5)) + 3
         self._hold(torch.ones(()), self.image_shape, (channels, len(self.angles), self.detectors))
 
-    def _shares(self, angle: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        """For each pixel the lower of its two detectors, and the share of the upper one."""
+    def _shares(self, angle: float, like: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """For each pixel the first detector that its shadow may meet, and the shares of that one and the next two."""
         n = self.image_shape[1]
         centred = torch.arange(n, dtype=torch.float64, device=like.device) - (n - 1) / 2
-        radians = math.radians(angle)
-        s = centred * math.cos(radians) - centred[:, None] * math.sin(radians) + self.detectors // 2
-        lower = s.floor()
-        return lower.long().flatten(), (s - lower).to(like.dtype).flatten()
+        c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        place = (centred * c - centred[:, None] * s).flatten() + self.detectors // 2
+        first = (place - (abs(c) + abs(s)) / 2 + 0.5).floor()
+        left = [_shadow(first + (k - 0.5) - place, abs(c), abs(s)) for k in range(4)]
+        return first.long(), [(b - a).clamp(min=0).to(like.dtype) for a, b in itertools.pairwise(left)]
 
     def _forward(self, x: Tensor, weight: Tensor) -> Tensor:
         pixels = x.flatten(2) * weight
         rows = []
         for angle in self.angles:
-            lower, share = self._shares(angle, x)
+            first, shares = self._shares(angle, x)
             row = pixels.new_zeros(*x.shape[:2], self.detectors)
-            row = row.index_add(2, lower, pixels * (1 - share))
-            rows.append(row.index_add(2, lower + 1, pixels * share))
+            for k, share in enumerate(shares):
+                row = row.index_add(2, first + k, pixels * share)
+            rows.append(row)
         return torch.stack(rows, 2)
 
     def _adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
         pixels = y.new_zeros(*y.shape[:2], math.prod(self.image_shape[1:]))
         for i, angle in enumerate(self.angles):
-            lower, share = self._shares(angle, y)
-            row = y[:, :, i]
-            pixels = pixels + (row[..., lower] * (1 - share) + row[..., lower + 1] * share)
+            first, shares = self._shares(angle, y)
+            for k, share in enumerate(shares):
+                pixels = pixels + y[:, :, i][..., first + k] * share
         return (pixels * weight).view(*y.shape[:2], *self.image_shape[1:])
 
     @property
     def dot_lengths(self) -> tuple[int, int]:
         n = self.image_shape[1]
-        return 4 * n + 8, 2 * len(self.angles) + 2  # a strip of width 2 holds fewer than 4 n + 8 pixels
+        return 6 * n + 8, 3 * len(self.angles) + 2  # a strip of width 1 + sqrt(2) holds fewer than 6 n + 8 centres
 
     @torch.no_grad()
     def norm_bound(self) -> float:
@@ -92,3 +96,12 @@ class Radon(Operator):
     def examples(cls) -> Iterator[Self]:
         yield cls((2, 6, 6), (0.0, 30.0, 77.0, 120.0))
         yield cls((1, 5, 5), (45.0,))
+
+
+def _shadow(t: Tensor, a: float, b: float) -> Tensor:
+    """The part at the left of t of a trapezoid of area 1 around 0: the convolution of intervals of widths a and b."""
+    if min(a, b) < 1e-6:
+        return (t / max(a, b) + 0.5).clamp(0, 1)
+    corners = ((a + b) / 2, (a - b) / 2, (b - a) / 2, -(a + b) / 2)
+    q = [(t + corner).clamp(min=0).square() for corner in corners]
+    return ((q[0] - q[1] - q[2] + q[3]) / (2 * a * b)).clamp(0, 1)

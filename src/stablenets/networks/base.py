@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from ..core.claims import Claims
+from ..core.component import arguments
 from ..core.errors import InputError, message
 from ..layers.base import Composed
 from ..layers.chain import claims
@@ -83,3 +84,12 @@ class Provable(Network, abc.ABC):
 
     def claims(self) -> Claims:
         return claims(self)
+
+
+def made_for_images() -> dict[str, type[Network]]:
+    """The registered networks that are made of an image shape and a number of classes, which can be chosen by name.
+
+    >>> "NeuralODE" in made_for_images()  # it is made of its parts
+    False
+    """
+    return {n: c for n, c in Network.registry.items() if arguments(c)[:2] == ["image_shape", "classes"]}

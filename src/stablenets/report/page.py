@@ -15,6 +15,7 @@ from . import overview
 from .figure import accuracy_plot, training_plots
 from .pictures import cards, galleries
 from .run import Run, load_runs
+from .sandwich import sandwiches
 from .words import certificates, environments
 
 MOST_BYTES = 2_900_000
@@ -53,6 +54,7 @@ def render(runs: list[Run], count: int = 60, side: int = 64) -> str:
         "headline": overview.headline(runs),
         "notes": overview.notes(runs),
         "sandwich": overview.sandwich(runs),
+        "sandwiches": sandwiches(runs, side),
         "table": overview.table(runs),
         "accuracy": plot,
         "training": training_plots(runs),

@@ -1,7 +1,8 @@
-"""What studies share that train the non-expansive network and the ResNet side by side."""
+"""What studies share that train the non-expansive network and others side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from ..tasks.run_folder import Run
 NETWORKS = {"non-expansive": "non-expansive-net", "resnet": "res-net"}
 
 
-def open_runs(folder: Path, config: ClassifyConfig) -> dict[str, Run]:
+def open_runs(folder: Path, config: ClassifyConfig, networks: Mapping[str, str] = NETWORKS) -> dict[str, Run]:
     """For each network its run in `folder`, see `open_run`."""
-    return {name: open_run(folder / name, replace(config, network=network)) for name, network in NETWORKS.items()}
+    return {name: open_run(folder / name, replace(config, network=network)) for name, network in networks.items()}
 
 
 def open_run(path: Path, config: ClassifyConfig) -> Run:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attack import PGD, Curve, robust_curve
+from ..attack import PGD, Attack, BallAttack, Curve, Smallest, attack_curve
 from ..certify import Certificate
+from ..core.component import arguments, by_name
+from ..core.component import config as settings
 from ..core.errors import ClaimError, message
 from ..data import ImageData
 from ..layers import load
@@ -19,13 +23,34 @@ BATCH = 500
 GALLERY = 6  # most images in the gallery
 
 
-def attack(run: Run, config: ClassifyConfig, data: ImageData, device: torch.device, progress: Progress) -> None:
-    """Write samples.npz and attack.json. Without certificate.json the certified radii are NaN.
+def find(name: str, config: ClassifyConfig) -> Attack:
+    """The l2 attack of a name (as `stablenets list` spells it, or in kebab case), with the run's steps and seed.
+
+    Raises:
+        InputError: there is no such attack.
+    """
+    cls = by_name("attack", Attack.registry, name)
+    options = {"steps": config.attack_steps, "seed": config.seed}
+    if cls is Smallest:
+        return Smallest(PGD(max(config.radii), **options))
+    if issubclass(cls, BallAttack):
+        options |= {"eps": max(config.radii), "norm": 2}
+    return cls(**{k: v for k, v in options.items() if k in arguments(cls)})
+
+
+def attack(
+    run: Run, config: ClassifyConfig, data: ImageData, device: torch.device, progress: Progress, name: str = "PGD"
+) -> None:
+    """Write samples.npz, attack.json and smallest.npz. Without certificate.json the certified radii are NaN.
+
+    Args:
+        name: of the attack, see `find`.
 
     Raises:
         InputError: the model or the certificate cannot be used, or the certificate belongs to other weights.
         ClaimError: an attack succeeded within a certified radius. The files are written all the same.
     """
+    by = find(name, config)
     net = load(run.file("model.safetensors"))
     proof = Certificate.load(run.file("certificate.json"), net) if run.has("certificate.json") else None
     x, y = data.x_test[: config.test_limit], data.y_test[: config.test_limit]
@@ -34,9 +59,7 @@ def attack(run: Run, config: ClassifyConfig, data: ImageData, device: torch.devi
     task, note = "attacking", f"{len(y)} images at {len(config.radii)} radii"
     progress(task, 0, 0, note)
     net.to(device)
-    curve = robust_curve(
-        net, x.to(device), y.to(device), config.radii, steps=config.attack_steps, seed=config.seed, certified=radius
-    )
+    curve = attack_curve(by, net, x.to(device), y.to(device), config.radii, certified=radius)
     arrays = {
         "x": x,
         "y": y,
@@ -55,7 +78,7 @@ def attack(run: Run, config: ClassifyConfig, data: ImageData, device: torch.devi
     run.write_json(
         "attack.json",
         {
-            "attack": {"name": "PGD", "norm": 2, "steps": config.attack_steps, "step_size": None, "seed": config.seed},
+            "attack": described(by),
             "n": len(y),
             "clean_accuracy": curve.accuracy[0],
             "radii": list(curve.radii),
@@ -66,6 +89,7 @@ def attack(run: Run, config: ClassifyConfig, data: ImageData, device: torch.devi
             "sandwich_ok": not refuted,
         },
     )
+    run.write_arrays("smallest.npz", smallest(x, curve, type(by).__name__))
     progress(task, 1, 1, note)
     if refuted:
         given = f"the attack refutes the certificate of {len(refuted)} test images, the first of index {refuted[0]}"
@@ -76,6 +100,25 @@ def attack(run: Run, config: ClassifyConfig, data: ImageData, device: torch.devi
 def scores(net: nn.Module, x: Tensor) -> Tensor:
     """Scores (n, classes) of a network on the CPU, as float64."""
     return torch.cat([net(part) for part in x.split(BATCH)]).double()
+
+
+def described(by: Attack) -> dict[str, Any]:
+    """What attack.json says of the attack: at least its name, norm, steps, step_size and seed."""
+    options = {k: v for k, v in settings(by).items() if k not in ("type", "eps", "box", "batch_size", "attack")}
+    inner = {"seed": by.attack.seed, "steps": settings(by.attack)["steps"]} if isinstance(by, Smallest) else {}
+    return {"name": type(by).__name__, "norm": 2, "steps": 1, "step_size": None} | options | inner
+
+
+def smallest(x: Tensor, curve: Curve, name: str) -> dict[str, np.ndarray]:
+    """The arrays of smallest.npz: what the attack `name` found, for each of the attacked test images (n,).
+
+    `radius`: the l2 norm of the smallest perturbation found that changes the right answer, float64, measured on the
+    stored image; 0 where the clean answer is wrong, inf where none was found. `indices`: places in the test set.
+    """
+    radius = torch.where(curve.smallest > 0, torch.inf, 0.0).double()
+    moved = curve.x_adv.cpu().double() - x[curve.index].double()
+    radius[curve.index] = moved.flatten(1).norm(dim=1)
+    return {"radius": radius.numpy(), "attack": np.array(name), "indices": np.arange(len(x))}
 
 
 def contradictions(proof: Certificate, x: Tensor, radius: Tensor, curve: Curve) -> list[int]:

@@ -16,10 +16,10 @@ import torch
 from ..core.component import arguments, by_name
 from ..core.errors import InputError, message
 from ..data import ImageData, load_data
-from ..networks import Network
+from ..networks import Network, made_for_images
 from ..train import Loss, one_cycle, triangular
 from ..train.schedule import Schedule
-from .options import ClassifyConfig, DenoiseConfig, RestoreConfig, SimulateConfig
+from .options import ClassifyConfig, Config
 
 SIZES = ("patch", "channels", "blocks", "hidden", "dense_width", "dense_blocks", "time")
 # option -> the arguments that it stands for
@@ -38,7 +38,7 @@ def build_network(config: ClassifyConfig, data: ImageData) -> Network:
     Raises:
         InputError: unknown name, or an option that the network does not have.
     """
-    cls = by_name("network", Network.registry, config.network)
+    cls = by_name("network", made_for_images(), config.network)
     options = _given(f"network {config.network!r}", cls, config, NETWORK_OPTIONS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -76,11 +76,11 @@ def complete(config: ClassifyConfig) -> ClassifyConfig:
     Raises:
         InputError: unknown name.
     """
-    for kind, base, chosen, options in (
-        ("network", Network, config.network, NETWORK_OPTIONS),
-        ("loss", Loss, config.loss, LOSS_OPTIONS),
+    for kind, registry, chosen, options in (
+        ("network", made_for_images(), config.network, NETWORK_OPTIONS),
+        ("loss", Loss.registry, config.loss, LOSS_OPTIONS),
     ):
-        parameters = inspect.signature(by_name(kind, base.registry, chosen)).parameters
+        parameters = inspect.signature(by_name(kind, registry, chosen)).parameters
         for option, names in options.items():
             for name in names:
                 if getattr(config, option) is None and name in parameters:
@@ -112,7 +112,7 @@ def find_device(config: ClassifyConfig) -> torch.device:
     return device
 
 
-def thread_count(config: ClassifyConfig | SimulateConfig | DenoiseConfig | RestoreConfig) -> int:
+def thread_count(config: Config) -> int:
     """The threads to compute with: what the config says, else PyTorch's choice, one per core or OMP_NUM_THREADS."""
     most = 4 * (os.cpu_count() or 1)
     if (config.threads or 1) > most:
@@ -121,7 +121,7 @@ def thread_count(config: ClassifyConfig | SimulateConfig | DenoiseConfig | Resto
 
 
 @contextlib.contextmanager
-def threads(config: ClassifyConfig | SimulateConfig | DenoiseConfig | RestoreConfig) -> Iterator[None]:
+def threads(config: Config) -> Iterator[None]:
     """Compute with as many threads as the config says."""
     before = torch.get_num_threads()
     torch.set_num_threads(thread_count(config))

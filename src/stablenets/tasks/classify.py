@@ -219,9 +219,12 @@ def attack(
     steps: int | None = None,
     radii: tuple[float, ...] | None = None,
     test_limit: int | None = None,
+    name: str = "PGD",
     progress: Progress = silent,
 ) -> None:
-    """Attack the trained network and write attack.json and samples.npz; options that are None are those of the run.
+    """Attack the trained network and write attack.json, samples.npz and smallest.npz.
+
+    Options that are None are those of the run; `name` is that of a registered attack.
 
     Raises:
         InputError: an option or a file cannot be used; or the certificate was edited or belongs to other weights.
@@ -236,4 +239,4 @@ def attack(
     )
     toml.check(config)
     with run.work(), threads(config):
-        attacks.attack(run, config, read_data(config), find_device(config), progress)
+        attacks.attack(run, config, read_data(config), find_device(config), progress, name)

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import InputError, message, unknown_name
-from .options import KINDS, ClassifyConfig, DenoiseConfig, RestoreConfig, SimulateConfig
+from .options import KINDS, ClassifyConfig, Config, DenoiseConfig, GenerateConfig, RestoreConfig, SimulateConfig
 
-C = TypeVar("C", ClassifyConfig, SimulateConfig, DenoiseConfig, RestoreConfig)
+C = TypeVar("C", ClassifyConfig, SimulateConfig, GenerateConfig, DenoiseConfig, RestoreConfig)
 COUNTS = (
     *("epochs", "batch_size", "train_limit", "test_limit", "evaluate_every", "attack_steps", "threads"),
-    *("patch", "hidden", "dense_width", "width", "horizon", "filters", "kernel_size", "stride", "crop", "depth"),
+    *("patch", "hidden", "dense_width", "width", "horizon"),
+    *("points", "depth", "solver_steps", "probes", "samples"),
+    *("filters", "kernel_size", "stride", "crop", "iterations"),
 )
-AT_LEAST_ZERO = ("weight_decay", "dense_blocks", "shift", "margin", "gamma", "beta", "steps", "refine")
+AT_LEAST_ZERO = ("weight_decay", "dense_blocks", "shift", "margin", "gamma", "beta", "steps", "refine", "likelihood")
 POSITIVE = ("low", "peak", "temperature", "radius", "time", "step")
 
 
@@ -66,7 +68,7 @@ def read(path: Path, options: type[C] = ClassifyConfig) -> C:
     return check(options(**read_table(path, options)), f"{path}: ")
 
 
-def text(config: ClassifyConfig | SimulateConfig | DenoiseConfig | RestoreConfig) -> str:
+def text(config: Config) -> str:
     r"""The options as TOML; what is None is left out.
 
     >>> text(ClassifyConfig(data="digits", time=1.0)).splitlines()[:2]
@@ -77,7 +79,7 @@ def text(config: ClassifyConfig | SimulateConfig | DenoiseConfig | RestoreConfig
     return "\n".join([f'kind = "{kind_of(type(config))}"', *lines]) + "\n"
 
 
-def command(config: ClassifyConfig | SimulateConfig | DenoiseConfig | RestoreConfig) -> str:
+def command(config: Config) -> str:
     """The command line that has these options.
 
     >>> command(ClassifyConfig(data="digits", channels=(16, 64), blocks=(1, 1), flip=True))

@@ -138,5 +138,54 @@ class SimulateConfig:
     threads: int = 1
 
 
-# `kind = "..."` in a TOML file
-KINDS = {"classify": ClassifyConfig, "simulate": SimulateConfig, "denoise": DenoiseConfig, "restore": RestoreConfig}
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Options of `stablenets generate`, on the command line, in a TOML file and in Python.
+
+    Attributes:
+        data: Name of a distribution on the plane (eight-gaussians, checkerboard, moons, spirals), digits, or a .csv
+            file of points.
+        out: Folder of the run, which must not exist yet; by default runs/DATA-flow. With --model, the CSV file to
+            write.
+        points: How many points of a named distribution to learn from.
+        width: Width of the network.
+        depth: Its hidden layers.
+        steps: Steps of Adam on the flow matching loss, which solves no equation.
+        likelihood: Steps of Adam on the likelihood afterwards: exact, and about a hundred times slower. With --steps 0
+            the likelihood alone.
+        batch_size: Points per step.
+        peak: Highest learning rate of flow matching; that of the likelihood is half of it.
+        solver_steps: Steps of RK4 from noise to data in learning by likelihood. Afterwards steps are adaptive.
+        probes: Estimate the divergence by so many random directions (Hutchinson), in learning by likelihood. By default
+            it is exact.
+        test: Share of the points of a file to measure the likelihood on; named distributions draw new ones.
+        samples: How many samples to draw at the end.
+        seed: Of the initial weights, the batches and the samples.
+        threads: CPU threads.
+    """
+
+    data: str = ""
+    out: str | None = None
+    points: int = 20_000
+    width: int = 64
+    depth: int = 3
+    steps: int = 6000
+    likelihood: int = 0
+    batch_size: int = 512
+    peak: float = 3e-3
+    solver_steps: int = 10
+    probes: int | None = None
+    test: float = 0.2
+    samples: int = 1000
+    seed: int = 0
+    threads: int = 1
+
+
+Config = ClassifyConfig | SimulateConfig | GenerateConfig | DenoiseConfig | RestoreConfig
+KINDS = {
+    "classify": ClassifyConfig,
+    "simulate": SimulateConfig,
+    "generate": GenerateConfig,
+    "denoise": DenoiseConfig,
+    "restore": RestoreConfig,
+}  # `kind` in TOML files

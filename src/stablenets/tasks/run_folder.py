@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core.errors import InputError, message
 from . import config as toml
-from .options import ClassifyConfig, DenoiseConfig, SimulateConfig
+from .options import ClassifyConfig, Config
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,11 @@ class Run:
         run = cls(Path(path))
         if not run.file("config.toml").is_file():
             given = f"{path} is not a run folder (no config.toml)" if run.path.exists() else f"{path} does not exist"
-            raise InputError(message(given, "a folder that `stablenets classify` or `stablenets simulate` has written"))
+            raise InputError(message(given, "a folder that `stablenets` has written"))
         return run
 
     @classmethod
-    def create(
-        cls,
-        path: str | os.PathLike[str],
-        config: ClassifyConfig | SimulateConfig | DenoiseConfig,
-        environment: dict[str, Any],
-    ) -> Run:
+    def create(cls, path: str | os.PathLike[str], config: Config, environment: dict[str, Any]) -> Run:
         """A new run folder with config.toml and environment.json.
 
         Raises:

@@ -20,6 +20,8 @@ from .options import SimulateConfig
 from .progress import Progress, silent
 from .run_folder import Run
 
+MOST_STEPS = 10**7  # in one roll-out; they take hours
+
 
 @dataclass(frozen=True)
 class Simulator:
@@ -55,7 +57,12 @@ class Simulator:
 
         Raises:
             ConvergenceError: the equation of an implicit step was not solved.
+            InputError: it would take over ten million steps.
         """
+        needed = float(np.ptp(times)) / self.time / self.flow.step_size
+        if not needed <= MOST_STEPS:
+            todo = f"Roll out a shorter time, or learn with a longer --step than {self.time * self.flow.step_size:.3g}."
+            raise InputError(message(f"{needed:.3g} steps", f"at most {MOST_STEPS:.3g} in a roll-out", todo))
         x, out = self.scaled(start[None]), [start]
         for gap in np.diff(times) / self.time:
             count = max(1, math.ceil(gap / self.flow.step_size - 1e-9))
@@ -119,7 +126,8 @@ def roll_out(
 def grid(model: Simulator, start: tuple[float, ...], until: float, points: int) -> Trajectories:
     """One trajectory with only its first state known, at `points` times from 0 to `until`."""
     if len(start) != len(model.names) or not all(map(math.isfinite, start)):
-        raise InputError(message(f"--start with {len(start)} numbers", f"{len(model.names)}: {', '.join(model.names)}"))
+        given, needed = " ".join(map(str, start)), f"{len(model.names)}: {', '.join(model.names)}"
+        raise InputError(message(f"--start {given}", f"finite numbers, {needed}"))
     if not (0 < until < math.inf and points >= 2):
         raise InputError(message(f"--until {until} --points {points}", "a positive time and at least 2 points"))
     states = np.full((points, len(start)), np.nan)

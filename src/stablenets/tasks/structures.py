@@ -44,6 +44,7 @@ from ..integrators import (
 )
 from ..linear import Dense
 
+HUGE = 1e100  # numbers whose squares and products float64 holds
 STEPS = {1: 0.01, 2: 0.05, 4: 0.2}  # order of the integrator -> step, as a share of the time in which states change
 
 
@@ -182,7 +183,16 @@ def units(
     """Centre, size and time in which the data are of order 1: x = centre + size y, t = time s.
 
     One size for all entries, since the structures do not survive another scaling.
+
+    Raises:
+        InputError: states or times of which squares overflow, or vanish.
     """
+    largest = max(float(np.abs(item.states).max()) for item in data.items)
+    shortest = min(float(np.diff(item.times).min()) for item in data.items)
+    span = max(float(item.times[-1]) for item in data.items) - min(float(item.times[0]) for item in data.items)
+    if not (largest < HUGE and shortest > 1 / HUGE and span < HUGE):
+        given = f"entries up to {largest:.3g}, times {shortest:.3g} apart"
+        raise InputError(message(given, f"numbers below {HUGE:g} and above {1 / HUGE:g}", "Choose other units."))
     states = np.concatenate([item.states for item in data.items])
     centre = np.zeros(states.shape[1]) if found.fixed else states.mean(0)
     if equilibrium is not None:

@@ -108,9 +108,17 @@ def _hybrid(given: dict[str, Any]) -> Iterator[Any]:
     yield {"type": "Flow", "field": given["skew"], "integrator": given["integrator"], **rest}
 
 
+def _neural_ode(given: dict[str, Any]) -> Iterator[Any]:
+    """Lift, flow and head."""
+    yield given["lift"]
+    yield {"type": "Flow", "h": None, **{key: given[key] for key in ("field", "integrator", "time", "steps")}}
+    yield given["head"]
+
+
 COMPOSED: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any]], Iterator[Any]]]] = {
     **NETWORKS,
     "Hybrid": (("gradient", "skew", "integrator", "time"), _hybrid),
+    "NeuralODE": (("lift", "field", "head", "time", "integrator", "steps", "input_shape"), _neural_ode),
 }
 
 

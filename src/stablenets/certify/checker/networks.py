@@ -62,6 +62,19 @@ def lipschitz_mlp(given: Given) -> Iterator[Any]:
     yield _normalised_head(features, given)
 
 
+def conv_net(given: Given) -> Iterator[Any]:
+    """Those of a `ConvNet`: strided 5 x 5 convolutions, then 3 x 3 convolutions, a ReLU after each, a linear head."""
+    c, size = _image(given)
+    widths = [(width, 5, 2) for width in items(given["channels"], "channels")]
+    for width, kernel, stride in [*widths, *[(given["hidden"], 3, 1)] * natural(given["depth"], "depth", least=0)]:
+        yield {"type": "Affine", "linear": _conv(c, width, size, kernel=kernel, stride=stride)}
+        yield {"type": "torch.ReLU"}
+        c, size = natural(width, "width"), [-(-s // stride) for s in size]
+    yield {"type": "torch.Flatten", "start_dim": 1, "end_dim": -1}
+    features = c * size[0] * size[1]
+    yield {"type": "torch.Linear", "in_features": features, "out_features": given["classes"], "bias": True}
+
+
 def _image(given: Given) -> tuple[int, list[int]]:
     """Channels, and height and width."""
     shape = [natural(n, "image_shape") for n in items(given["image_shape"], "image_shape")]
@@ -110,9 +123,9 @@ def _step(linear: Given, time: Any = None) -> Given:
     return {"type": "Flow", "field": field, "integrator": {"type": "Euler"}, **rest}
 
 
-def _conv(channels: int, hidden: Any, size: list[int]) -> Given:
-    shape = {"in_channels": channels, "out_channels": hidden, "kernel_size": [3, 3], "image_size": list(size)}
-    return {"type": "Conv2d", **shape, "padding": "zero", "stride": [1, 1], "dilation": [1, 1], "groups": 1}
+def _conv(channels: int, hidden: Any, size: list[int], *, kernel: int = 3, stride: int = 1) -> Given:
+    shape = {"in_channels": channels, "out_channels": hidden, "kernel_size": [kernel] * 2, "image_size": list(size)}
+    return {"type": "Conv2d", **shape, "padding": "zero", "stride": [stride] * 2, "dilation": [1, 1], "groups": 1}
 
 
 def _mean(given: Given) -> Iterator[Any]:
@@ -131,5 +144,6 @@ NETWORKS: dict[str, tuple[tuple[str, ...], Callable[[Given], Iterator[Any]]]] = 
     "NonExpansiveNet": ((*SIZES, "hidden", "time"), non_expansive_net),
     "CertifiedNet": ((*SIZES, "mean"), certified_net),
     "ConvexPotentialNet": ((*SIZES, "hidden", "truncated_head", "mean"), convex_potential_net),
+    "ConvNet": (("image_shape", "classes", "channels", "hidden", "depth"), conv_net),
     "LipschitzMLP": (("image_shape", "classes", "dense_width", "dense_blocks"), lipschitz_mlp),
 }

@@ -1,0 +1,36 @@
+"""Errors planted into steps along fields with structure, as found in review."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        "positive step: the eliminated sums are not passed on",
+        "integrators/positive.py",
+        "sums[:, 1:] + share * sums[:, :1]",
+        "sums[:, 1:]",
+        ("test_systems.py", "-k", "positive_step_of_any_length"),
+    ),
+    Mutant(
+        "positive step: rounding of the sum is left",
+        "integrators/positive.py",
+        "return y.scatter_add(1, y.detach().abs().argmax(1, keepdim=True), missing)",
+        "return y",
+        ("test_systems.py", "-k", "thousand_positive_steps or positive_step_of_any_length or epidemics"),
+    ),
+    Mutant(
+        "Lyapunov step: the state stays where the proposal overflows",
+        "integrators/lyapunov.py",
+        "torch.where(_each(proposed.isfinite(), x), drawn, straight)",
+        "torch.where(_each(proposed.isfinite(), x), drawn, x)",
+        ("test_fields_stable.py", "-k", "proposal_overflows"),
+    ),
+    Mutant(
+        "table: a batch with an unsolved sample says nothing",
+        "testing/table.py",
+        "x, y = x[left], y[left]",
+        "x, y = x[:0], y[:0]",
+        ("test_table.py", "-k", "sample_without"),
+    ),
+)

@@ -1,0 +1,102 @@
+"""Attacks beside independent implementations on the same network: foolbox, and torchattacks where it is installed."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+from attacked import answers, digits, moved
+from torch import Tensor, nn
+
+import stablenets as sn
+from stablenets.attack import APGD, DDN, FGSM, PGD, Attack, CarliniWagner, DeepFool
+
+foolbox = pytest.importorskip("foolbox")
+N = 100
+
+
+def clean() -> tuple[nn.Module, Tensor, Tensor]:
+    """The network and images that it answers rightly (the peers count wrong ones differently)."""
+    net, x, y = digits()
+    right = answers(net, x) == y
+    return net, x[right][:N], y[right][:N]
+
+
+PEERS = {
+    "fgsm": (FGSM(0.1), lambda a: a.LinfFastGradientAttack(), 0.1),
+    "fgm": (FGSM(0.8, 2), lambda a: a.L2FastGradientAttack(), 0.8),
+    "pgd": (PGD(0.6, steps=40), lambda a: a.L2PGD(steps=40, rel_stepsize=0.06, random_start=False), 0.6),
+    "pgd, infinity": (
+        PGD(0.08, math.inf, 40),
+        lambda a: a.LinfPGD(steps=40, rel_stepsize=0.06, random_start=False),
+        0.08,
+    ),
+    "ddn": (DDN(60), lambda a: a.DDNAttack(steps=60), None),
+    "deepfool": (DeepFool(), lambda a: a.L2DeepFoolAttack(), None),
+    "carlini-wagner": (
+        CarliniWagner(60, 5, first=0.1, step_size=0.02),
+        lambda a: a.L2CarliniWagnerAttack(binary_search_steps=5, steps=60, stepsize=0.02, initial_const=0.1),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_as_good_as_foolbox(name: str) -> None:
+    """Never more than one point below its success rate, nor 3 % above its median norm; the same where it is one step."""
+    ours, make, eps = PEERS[name]
+    net, x, y = clean()
+    model = foolbox.PyTorchModel(net, bounds=(0, 1))
+    _, theirs, success = make(foolbox.attacks)(model, x, y, epsilons=eps)
+    found = ours.run(net, x, y)
+    rate, reference = float(found.broken.double().mean()), float(success.double().mean())
+    assert reference - 0.01 <= rate <= reference + (0.01 if name in ("fgsm", "fgm", "deepfool") else 0.06)
+    if eps is None:
+        norm = float(moved(theirs, x)[success].median())
+        assert float(found.distance[found.broken].median()) <= 1.03 * norm
+        if name != "carlini-wagner":
+            assert float(found.distance[found.broken].median()) >= 0.97 * norm
+    elif name in ("fgsm", "fgm"):
+        assert torch.allclose(found.x_adv[found.broken], theirs[found.broken], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(PGD(0.6, steps=40), "PGDL2"), (APGD(0.6, steps=40), "APGD"), (APGD(0.08, math.inf, 40), "APGD")],
+    ids=["pgd", "apgd", "apgd, infinity"],
+)
+def test_as_good_as_torchattacks(ours: Attack, theirs: str) -> None:
+    torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is in stablenets[bench] only")
+    net, x, y = clean()
+    if theirs == "PGDL2":
+        peer = torchattacks.PGDL2(net, eps=0.6, alpha=0.04, steps=40, random_start=False)
+    else:
+        norm = "L2" if ours.norm == 2 else "Linf"
+        peer = torchattacks.APGD(net, norm=norm, eps=ours.reach, steps=40, n_restarts=1, seed=0, loss="dlr")
+    reference = float((answers(net, peer(x, y)) != y).double().mean())
+    rate = float(ours.run(net, x, y).broken.double().mean())
+    assert 0.1 < reference < 0.95
+    assert reference - 0.01 <= rate <= reference + 0.06
+
+
+@pytest.mark.parametrize("library", ["foolbox", "torchattacks"])
+def test_our_networks_plug_into_other_libraries(library: str) -> None:
+    """A certified network is an ordinary module: other libraries attack it, and break no certified image."""
+    peer = pytest.importorskip(library, reason=f"{library} is not installed")
+    net = next(iter(sn.networks.NonExpansiveNet.examples())).eval()
+    x = torch.rand(16, *net.image_shape, generator=torch.Generator().manual_seed(0))
+    certificate = sn.certify(net)
+    y, radius = certificate.logits(x).argmax(1), certificate.radius(x)
+    eps = float(radius.max()) / 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if library == "foolbox":
+            model = peer.PyTorchModel(net, bounds=(0, 1))
+            _, x_adv, _ = peer.attacks.L2PGD(steps=10)(model, x, y, epsilons=eps)
+        else:
+            x_adv = peer.PGDL2(net, eps=eps, alpha=eps / 4, steps=10)(x, y)
+    assert float(moved(x_adv, x).max()) > 0.5 * eps, "nothing was attacked"
+    inside = moved(x_adv, x) <= radius
+    assert bool(inside.any()) and bool((certificate.logits(x_adv).argmax(1) == y)[inside].all())
