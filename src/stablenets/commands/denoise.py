@@ -88,5 +88,6 @@ def restore(
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         say(result["statement"])
         for name, value in result["measures"].items():
-            say(f"{name}: {value:.4g}{' dB' if name.startswith('PSNR') else ''}")
+            number = "infinite" if value is None else f"{value:.4g}"
+            say(f"{name}: {number}{' dB' if name.startswith('PSNR') else ''}")
         say(f"The picture: {folder / 'restored.png'}\nBefore and after: {page}")

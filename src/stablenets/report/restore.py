@@ -36,7 +36,7 @@ def build_restoration(folder: Path) -> Path:
     content = {
         "title": result["image"],
         "pictures": pictures,
-        "measures": [(k, measures[f"{k} before"], measures[f"{k} after"]) for k in kinds],
+        "measures": [(k, *(_number(measures[f"{k} {when}"]) for when in ("before", "after"))) for k in kinds],
         "statement": result["statement"].splitlines(),
         "residuals": svg,
         "options": [(k.replace("_", " "), v) for k, v in result["options"].items()],
@@ -53,6 +53,10 @@ def draw_residuals(residuals: np.ndarray, path: Path) -> Path:
     k = np.arange(1, len(residuals) + 1)
     curve = Curve(k[shown], residuals[shown])
     return draw_panels([Panel("fixed-point residuals", [curve], x_label="iteration", log_y=True)], path)
+
+
+def _number(value: float | None) -> str:
+    return "infinite" if value is None else f"{value:.4g}"
 
 
 def _pixels(picture: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from ._folder import once, open_folder, seeded, write_table
 
 SETS = {"set12": 1, "cbsd68": 3}  # channels
 COUNT, SIDE, QUICK_SIDE = 8, 192, 64
-NOISE, STRENGTH = 0.01, 1.0
+NOISE, STRENGTH = 0.01, 1.5
 TOLERANCE, MOST = 1e-8, 4000
 WEIGHTS = tuple(0.0001 * 2**k for k in range(7))  # of the total variation
 

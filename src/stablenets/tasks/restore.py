@@ -144,7 +144,7 @@ def plug_and_play(net: Denoiser, sigma: float) -> nn.Module:
 
 
 def _denoised(x: Tensor, truth: np.ndarray | None, net: Denoiser, config: RestoreConfig) -> Restoration:
-    sigma = config.noise * config.strength
+    sigma = config.noise
     after, claim = net(x, sigma), net.claims(sigma).get(Averaged)
     statement = f"Nothing is proved of this {type(net).__name__}."
     if claim is not None:
@@ -220,6 +220,6 @@ def write(found: Restoration, image: Path, config: RestoreConfig, folder: Path) 
         "statement": found.statement,
         "certificate": None if found.certificate is None else found.certificate.to_dict(),
         "iterations": len(found.residuals),
-        "measures": found.measures,
+        "measures": {k: v if math.isfinite(v) else None for k, v in found.measures.items()},  # None: equal pictures
     }
     (folder / "result.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")

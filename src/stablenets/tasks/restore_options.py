@@ -25,7 +25,7 @@ class RestoreConfig:
         simulate: The image is a sharp one: blur it or mask it, and add the noise, before it is restored.
         truth: The true picture, to compare with.
         model: A denoiser: grey, a model file or a run folder. By default grey, on each channel of a colour image.
-        strength: Noise level of the denoiser, as a multiple of --noise.
+        strength: Noise level of the denoiser, as a multiple of --noise, when it is applied in each iteration.
         out: New folder for the results; by default runs/IMAGE-restored.
         iterations: Most iterations.
         tolerance: Stop when an iteration changes the picture by less than this, relative to its size.
@@ -45,7 +45,7 @@ class RestoreConfig:
     simulate: bool = False
     truth: str | None = None
     model: str | None = None
-    strength: float = 1.0
+    strength: float = 1.5
     out: str | None = None
     iterations: int = 300
     tolerance: float = 1e-5
