@@ -56,7 +56,7 @@ class DenoiserCertificate:
             if claim is None:
                 raise ClaimError(message(f"nothing is proved at the noise level {sigma}", "an averaged denoiser"))
             alphas.append(claim.alpha)
-        fields = [block.field for block in net.blocks]
+        fields = [step.field for step in net.anchored_steps()]
         steps = [Step(f.linear.norm_bound() * f.scale, f.linear.norm_theorem) for f in fields]
         return cls(weights_hash(net), overall.alpha, net.levels, tuple(alphas), tuple(steps))
 
@@ -107,7 +107,7 @@ class DenoiserCertificate:
             if content.pop("format") != FORMAT:
                 raise ValueError("another format")
             steps = tuple(Step(**step) for step in content.pop("steps"))
-            lists = {name: tuple(content.pop(name)) for name in ("levels", "alphas")}
-            return cls(**content, **lists, steps=steps)
+            levels, alphas = tuple(content.pop("levels")), tuple(content.pop("alphas"))
+            return cls(**content, levels=levels, alphas=alphas, steps=steps)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(message(f"{path} is not a denoiser's certificate ({error})", "one as written")) from None

@@ -147,10 +147,10 @@ def random_crops(
     """Square crops (count, channels, side, side) in [0, 1] at random places of random pictures, turned and mirrored."""
     crops = []
     for _ in range(count):
-        picture = pictures[random.integers(len(pictures))]
+        picture = pictures[int(random.integers(len(pictures)))]
         row, column = (random.integers(n - side + 1) for n in picture.shape[1:])
         crop = picture[:, row : row + side, column : column + side]
-        turns, mirrored = random.integers(4), random.integers(2)
+        turns, mirrored = int(random.integers(4)), int(random.integers(2))
         crop = np.rot90(crop, turns, (1, 2))
         crops.append(crop[:, :, ::-1] if mirrored else crop)
     return torch.from_numpy(np.stack(crops)).to(dtype) / 255

@@ -118,7 +118,7 @@ class FilterBank(LinearMap):
         return self.analyse(x, self.bank(weight))
 
     def _adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
-        return self.synthesise(y, self.bank(weight), self.image_size)
+        return self.synthesise(y, self.bank(weight), (self.image_size[0], self.image_size[1]))
 
     @property
     def dot_lengths(self) -> tuple[int, int]:

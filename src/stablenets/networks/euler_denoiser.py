@@ -120,12 +120,17 @@ class EulerDenoiser(Denoiser):
             x = block(x, start, place)
         return x[:, : self.channels] * sigma
 
+    def anchored_steps(self) -> list[AnchoredStep]:
+        """The steps, in order."""
+        blocks: Any = self.blocks
+        return list(blocks)
+
     def claims(self, sigma: float | None = None) -> Claims:
         """Averagedness, from upper bounds of the norms of the present weights (a few milliseconds a step)."""
         place = None if sigma is None else self.place(level(sigma))
         averaged: Averaged | None = None
-        for block in self.blocks:
-            averaged = block.after(averaged, place)
+        for step in self.anchored_steps():
+            averaged = step.after(averaged, place)
             if averaged is None:
                 return Claims()
         return Claims([] if averaged is None else [averaged])

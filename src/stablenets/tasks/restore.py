@@ -210,7 +210,7 @@ def write(found: Restoration, image: Path, config: RestoreConfig, folder: Path) 
         if name == "restored" or config.simulate:
             pixels = picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)
             Image.fromarray(pixels).save(folder / f"{name}.png")
-    arrays = {"before": found.before, "after": found.after, "residuals": found.residuals}
+    arrays: Any = {"before": found.before, "after": found.after, "residuals": found.residuals}
     if found.truth is not None:
         arrays["truth"] = found.truth
     np.savez_compressed(folder / "pictures.npz", **arrays)
