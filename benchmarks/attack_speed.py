@@ -38,17 +38,14 @@ def by_torchattacks(net: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int
 PEERS = {"foolbox": by_foolbox, "torchattacks": by_torchattacks}
 
 
-def radius_at(net: nn.Module, x: Tensor, y: Tensor, accuracy: float, guess: Tensor) -> float:
-    """The radius that leaves this accuracy, by the norms that DDN found."""
-    return float(guess.quantile(1 - accuracy))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--parts", type=int, default=2)
-    parser.add_argument("--curve", action="store_true", help="the peers' curves at ten radii, too (about 20 times longer)")
+    parser.add_argument(
+        "--curve", action="store_true", help="the peers' curves at ten radii, too (about 20 times longer)"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -60,10 +57,12 @@ def main() -> None:
     tasks: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
     for name, peer in PEERS.items():
         for batch in (len(x), 100):
-            for eps in (radii if args.curve else [easy, hard]):
+            for eps in radii if args.curve else [easy, hard]:
 
                 def task(a: Tensor, b: Tensor, peer: Callable = peer, eps: float = eps, batch: int = batch) -> Tensor:
-                    return torch.cat([peer(net, *part, eps, steps) for part in zip(a.split(batch), b.split(batch))])
+                    return torch.cat(
+                        [peer(net, *part, eps, steps) for part in zip(a.split(batch), b.split(batch), strict=True)]
+                    )
 
                 tasks[f"{name}, batch {batch}, eps {eps:.3f}"] = task
     for eps in (easy, hard):
@@ -83,13 +82,16 @@ def main() -> None:
         shown = [float((found > r).double().mean()) for r in radii] if name in ("curve", "DDN") else float(found.mean())
         report[name] = {"seconds": round(seconds[name], 2), "accuracy": shown}
         print(f"{name:40s} {seconds[name]:8.2f} s  {shown}", flush=True)
+    at = radii if args.curve else [easy, hard]
     for peer in PEERS:
         for batch in (len(x), 100):
-            rows = {eps: seconds[f"{peer}, batch {batch}, eps {eps:.3f}"] for eps in (radii if args.curve else [easy, hard])}
-            line = f"{peer}, batch {batch}: single radius {rows.get(easy, rows[hard]) / seconds[f'PGD, eps {easy:.3f}']:.2f}"
-            line += f" and {rows[hard] / seconds[f'PGD, eps {hard:.3f}']:.2f} times"
-            ten = sum(rows.values()) * 10 / len(rows)  # a peer's time does not depend on the radius
-            print(f"{line}; curve {ten / seconds['curve']:.1f}, DDN {ten / seconds['DDN']:.1f} times")
+            rows = [seconds[f"{peer}, batch {batch}, eps {eps:.3f}"] for eps in at]
+            first = rows[0] / seconds[f"PGD, eps {easy:.3f}"]  # a peer's time does not depend on the radius
+            last, ten = rows[-1] / seconds[f"PGD, eps {hard:.3f}"], sum(rows) * 10 / len(rows)
+            print(
+                f"{peer}, batch {batch}: single radius {first:.2f} and {last:.2f} times; "
+                f"curve {ten / seconds['curve']:.1f}, DDN {ten / seconds['DDN']:.1f} times"
+            )
     if args.out:
         args.out.write_text(json.dumps({"radii": radii, "tasks": report}, indent=1) + "\n")
 

@@ -80,6 +80,13 @@ def test_help_is_quick() -> None:
     assert min(seconds) <= 0.3, seconds
 
 
+def test_a_model_file_is_verified_with_its_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(SystemExit) as done:
+        cli.main(["verify", str(tmp_path / "model.safetensors")])
+    assert done.value.code == 2 and "without a certificate" in capsys.readouterr().err
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, stablenets.cli as c\ntry: c.main(['classify', '--help'])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'numpy', 'matplotlib', 'jinja2', 'accelerate') if m in sys.modules])"

@@ -194,6 +194,7 @@ def test_resumed_is_bitwise_uninterrupted(files: Path, tmp_path: Path) -> None:
         ({"horizon": 0}, "horizon is 0"),
         ({"steps": -1}, "steps is -1"),
         ({"step": 0.0}, "step is 0.0"),
+        ({"step": 1e-9}, "at most 1e\\+07"),
         ({"width": 2.5}, "whole number"),
     ],
 )

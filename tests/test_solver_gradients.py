@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import gc
 import itertools
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ import stablenets as sn
 from stablenets.core.claims import Claims
 from stablenets.core.component import build, config
 from stablenets.core.errors import InputError
-from stablenets.fields import Coupling, Field, FreeField
+from stablenets.fields import ConvexGradient, Coupling, Field, FreeField
 from stablenets.fields.base import Norm, upper_bound
+from stablenets.fields.examples import large
 from stablenets.gradients import (
     Backpropagation,
     Checkpointed,
@@ -39,6 +41,7 @@ from stablenets.integrators import (
     Tsit5,
 )
 from stablenets.layers import Flow
+from stablenets.linear import Dense
 from stablenets.solvers.clock import Clock
 from stablenets.solvers.joint import solve_jointly
 from stablenets.solvers.separate import solve_separately
@@ -291,6 +294,22 @@ def test_second_derivatives(gradient: Gradient):
             found.append(torch.autograd.grad(squares, [x0, t, *f.parameters()]))
         for a, b in zip(*found[-2:], strict=True) if found else ():
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_second_derivatives_of_a_step_that_follows_the_weights():
+    """The size depends on the weights itself: their gradient through it counts once."""
+    flow = Flow(large(ConvexGradient(Dense(2, 4))), Euler(), steps=3).double().train()
+    x = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    found = []
+    for gradient in (Backpropagation(), DiscreteAdjoint(), DiscreteAdjoint(1)):
+        twin = copy.deepcopy(flow)  # with the same start of the norm's estimate
+        twin.gradient = gradient
+        leaves = [x, *twin.parameters()]
+        first = torch.autograd.grad(twin(x).pow(3).sum(), leaves, create_graph=True)
+        found.append([*first, *torch.autograd.grad(sum(g.square().sum() for g in first), leaves)])
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_nothing_is_differentiated_without_need():

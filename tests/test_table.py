@@ -118,6 +118,12 @@ def test_a_sample_without_a_step_leaves_the_others_their_say():
 
     assert violation(never, aim, (4,)) == 0
 
+    def overflowing(x: torch.Tensor) -> torch.Tensor:
+        return x * x.square().sum(1, keepdim=True).pow(200)  # infinite far away, where no singular value is known
+
+    (distances,) = aims(Claims([OneSidedLipschitz(0.0)]))
+    assert violation(overflowing, distances, (4,)) > 1
+
 
 # --- how a cell comes about ---------------------------------------------------------------------------------------
 

@@ -502,3 +502,31 @@ def test_example_images_grey_and_colour(tmp_path: Path) -> None:
 def test_unused_option_is_a_usage_error() -> None:
     with pytest.raises(CycloptsError):
         app.parse_args("classify --epohcs 3", exit_on_error=False, print_error=False)
+
+
+# --- other attacks ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ddn", "ensemble", "Szegedy", "smallest", "fgsm"])
+def test_any_registered_attack_is_run_and_reported(tmp_path: Path, name: str) -> None:
+    run = copied(tmp_path)
+    classify.attack(run, name=name, steps=3, test_limit=12)
+    table = json.loads(run.file("attack.json").read_text())
+    assert table["attack"]["name"].lower() == name.lower() and table["attack"]["norm"] == 2 and table["sandwich_ok"]
+    assert load_run(run.path).attack is not None
+    with np.load(run.file("smallest.npz"), allow_pickle=False) as smallest, np.load(run.file("samples.npz")) as samples:
+        assert str(smallest["attack"]).lower() == name.lower()
+        assert smallest["indices"].tolist() == list(range(12))
+        radius, wrong = smallest["radius"], samples["logits"].argmax(1) != samples["y"]
+        assert (radius[wrong] == 0).all() and (radius[~wrong] > 0).all()
+        certified = samples["certified_radius"]
+        assert (radius[~wrong] >= certified[~wrong]).all()
+        moved = np.linalg.norm(
+            (samples["x_adv"] - samples["x"][samples["adv_index"]]).reshape(-1, 64).astype(float), axis=1
+        )
+        assert np.allclose(radius[samples["adv_index"]], moved, rtol=1e-5)
+
+
+def test_unknown_attacks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Did you mean 'deep-fool'"):
+        classify.attack(copied(tmp_path), name="deepfool")

@@ -30,7 +30,7 @@ MUTANTS = [
         "Fourier blur: kernel off its centre",
         BLUR,
         "-(rows // 2), -(columns // 2)",
-        "-((rows - 1) // 2), -(columns // 2)",
+        "-(rows // 2), -((columns - 1) // 2)",
         operators("scipys"),
     ),
     Mutant(

@@ -56,7 +56,9 @@ MUTANTS = [
         "e1 ** (-BEFORE / order)",
         adaptive("controller"),
     ),
-    Mutant("the last step too long", JOINT, "left if last else clock.sign * h", "clock.sign * h", solvers("irregular")),
+    Mutant(
+        "every step is accepted", JOINT, "        if error <= 1:", "        if True:", solvers("nan_from_the_field")
+    ),
     Mutant(
         "an old slope reused",
         SEPARATE,

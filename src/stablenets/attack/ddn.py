@@ -67,7 +67,7 @@ class DDN(MinimalAttack):
     ) -> Tensor:
         best, rows = Nearest(x), torch.arange(len(x), device=x.device)
         floor = certified.clamp(min=0).to(x.dtype)
-        length = torch.full_like(floor, self.eps).maximum(floor)
+        length = torch.full_like(floor, self.eps)
         start, z = x, x.clone()
         for k in range(self.steps + 1):
             last = k == self.steps
@@ -75,7 +75,7 @@ class DDN(MinimalAttack):
             success = best.offer(rows, z, m)
             if last:
                 break
-            length = (length * torch.where(success, 1 - self.gamma, 1 + self.gamma)).maximum(floor)
+            length = length * torch.where(success, 1 - self.gamma, 1 + self.gamma)
             z = z + self._step(k) * unit(gradient, generator)
             z = _scaled(start, z, length).clamp_(*self.box)
             done = best.distance[rows] <= (1 + CLOSE) * floor

@@ -90,7 +90,8 @@ class Victim:
         The gradient is 0 where it is not finite. Nothing else is differentiated: no `.grad` is written, and weight
         gradients are not even computed.
         """
-        return self.climb(x, y, objective)[::2]
+        m, _, gradient = self.climb(x, y, objective)
+        return m, gradient
 
     def climb(self, x: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         """As `ascent`, with the values of the objective (batch,) in between: m, values, gradient."""

@@ -137,6 +137,9 @@ def verify(path: Path, certificate: Path | None = None, /) -> int:
     from ..tasks import classify as task
     from ..tasks.run_folder import Run
 
+    if certificate is None and path.is_file():
+        given = f"the file {path} without a certificate"
+        raise InputError(message(given, "a run folder, or a model file and its certificate", "Add certificate.json."))
     if certificate is None:
         verdict = task.verify(Run.open(path))
     else:

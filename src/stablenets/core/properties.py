@@ -192,13 +192,16 @@ class Invertible(Property):
     """The map is a bijection with an invertible derivative."""
 
     def violation(self, f: Map, x: Tensor, y: Tensor) -> Tensor:
-        """Positive where two points collide or the sign of the determinant differs between them."""
+        """1 where two points collide or the sign of the determinant differs between them, else how far from singular.
+
+        The latter is the negative of the smallest over the largest singular value, on which an attack can climb.
+        """
         at_x, at_y = jacobian(f, x), jacobian(f, y)
         signs = torch.linalg.slogdet(at_x).sign * torch.linalg.slogdet(at_y).sign
         sizes = torch.linalg.svdvals(at_x)
         collapsed = sizes[:, -1] <= 1e-15 * sizes[:, 0]  # also where the derivative is singular
-        collision = collapsed | (norm(f(x) - f(y)) < 1e-12 * norm(x - y))
-        return torch.where(collision, torch.ones_like(signs), -signs)
+        collision = collapsed | (norm(f(x) - f(y)) < 1e-12 * norm(x - y)) | ~(signs > 0)
+        return torch.where(collision, 1.0, -sizes[:, -1] / positive(sizes[:, 0]))
 
     def after(self, first: Property) -> Property | None:
         return self if isinstance(first, Invertible) else None

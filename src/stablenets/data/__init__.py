@@ -11,3 +11,6 @@ from .trajectories import Trajectories as Trajectories
 from .trajectories import Trajectory as Trajectory
 from .trajectories import read_trajectories as read_trajectories
 from .trajectories import write_csv as write_csv
+from .noise import gaussian_noise as gaussian_noise
+from .noise import poisson_noise as poisson_noise
+from .noise import uniform_noise as uniform_noise

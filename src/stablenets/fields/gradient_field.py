@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core.claims import Claims, Property
 from ..core.properties import Cocoercive, EnergyForm, Invariant, Lipschitz, OneSidedLipschitz, SymmetricJacobian
+from ..linear import Conv2d
 from .activations import ReLU
 from .base import EnergyField, Norm, upper_bound
 from .convex_potential import ConvexPotential
@@ -67,3 +68,4 @@ class GradientField(EnergyField):
         for kind in (RidgePotential, DeepPotential, ConvexPotential, PairedPotential):
             yield cls(next(kind.examples()))
         yield cls(large(ConvexPotential(3, (4, 3), activation=ReLU(), convexity=0.5)))
+        yield cls(large(RidgePotential(Conv2d(1, 2, 3, (3, 2)))))

@@ -86,7 +86,21 @@ def again(inputs: Inputs, x: Tensor, weights: Sequence[Tensor], gradients: Seque
     leaves = [t for t in wanted if t.requires_grad]
     ends, given = zip(*roots, strict=True)
     found = iter(torch.autograd.grad(ends, leaves, given, create_graph=True, allow_unused=True))
-    return [next(found) if t.requires_grad else None for t in wanted]
+    slopes = [next(found) if t.requires_grad else None for t in wanted]
+    _less_what_leads_through_times(slopes, times, weights)
+    return slopes
+
+
+def _less_what_leads_through_times(slopes: list[Any], times: dict[int, Tensor], weights: Sequence[Tensor]) -> None:
+    """Where sizes follow the weights, a gradient of the weights by backpropagation has their share in it already."""
+    roots = [(weights[j], slopes[1 + j]) for j in times if weights[j].grad_fn is not None and slopes[1 + j] is not None]
+    leaves = [j for j, w in enumerate(weights) if j not in times and slopes[1 + j] is not None]
+    if roots and leaves:
+        ends, given = zip(*roots, strict=True)
+        inner = [weights[j] for j in leaves]
+        shares = torch.autograd.grad(ends, inner, given, create_graph=True, allow_unused=True)
+        for j, share in zip(leaves, shares, strict=True):
+            slopes[1 + j] = slopes[1 + j] if share is None else slopes[1 + j] - share
 
 
 def same_parameters(move: Advance, weights: Sequence[Tensor]) -> None:

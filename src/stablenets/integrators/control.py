@@ -32,7 +32,7 @@ def sizes(method: EmbeddedRungeKutta, v: Tensor, x: Tensor, y: Tensor, joint: bo
     return np.where(np.isfinite(found), found, np.inf)
 
 
-def factor(error: np.ndarray, before: np.ndarray, order: int) -> np.ndarray:
+def factor(error: Any, before: Any, order: int) -> np.ndarray:
     """By what steps change, given their errors, and those of the accepted steps before, in units of the tolerance.
 
     Gustafsson's controller (1991) with the exponents of Hairer & Wanner (IV.2, beta = 0.2 / order) and the error

@@ -24,3 +24,4 @@ from .isometries import Project as Project
 from .proximal import Box as Box
 from .proximal import Proximal as Proximal
 from .proximal import SoftThreshold as SoftThreshold
+from .wavelet import HaarThreshold as HaarThreshold

@@ -43,7 +43,7 @@ class Gain(Layer):
         return self.clamped() * x
 
     def claims(self) -> Claims:
-        return Claims([Lipschitz(abs(float(self.clamped().detach())))])
+        return Claims([Lipschitz(min(abs(float(self.factor.detach())), self.limit))])  # in float64 as well
 
     @classmethod
     def examples(cls) -> Iterator[Self]:

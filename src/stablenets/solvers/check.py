@@ -55,8 +55,9 @@ def check_transforms(adaptive: bool, tensor_times: bool, way: Gradient) -> None:
         needed = "steps of equal sizes (h or steps), times as numbers, and gradient=Backpropagation()"
         raise InputError(message("integrate under torch.compile", needed))
     if adaptive and torch._C._are_functorch_transforms_active():
-        kinds = [level.key() for level in torch._C._functorch.get_interpreter_stack() or ()]
-        if torch._C._functorch.TransformType.Vmap in kinds:
+        functorch: Any = getattr(torch._C, "_functorch")  # noqa: B009  not in PyTorch's stubs
+        kinds = [level.key() for level in functorch.get_interpreter_stack() or ()]
+        if functorch.TransformType.Vmap in kinds:
             needed = "steps of equal sizes (h or steps)"
             todo = "Or leave vmap: samples of one batch have steps of their own with joint=False."
             raise InputError(message("adaptive steps under torch.func.vmap", needed, todo))

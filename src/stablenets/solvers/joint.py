@@ -54,11 +54,11 @@ def solve_jointly(method: EmbeddedRungeKutta, f: Field, x: Tensor, clock: Clock)
             x, slope, t, passed = end, slopes[-1], ahead, through
             if last:
                 break
-            h, before = h * float(factor(np.array(error), np.array(before), method.error_order)), error
+            h, before = h * float(factor(error, before, method.error_order)), error
             if attempts < method.max_steps:
                 continue
         else:
-            h = abs(size) * float(factor(np.array(error), np.array(before), method.error_order))
+            h = abs(size) * float(factor(error, before, method.error_order))
         short = h <= ROUNDING * max(abs(t), abs(clock.end))
         if not short and attempts < method.max_steps:
             continue

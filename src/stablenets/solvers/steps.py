@@ -36,6 +36,7 @@ def steps(
         IntegrationError: when the steps that the tolerances need fall below the rounding of the time.
 
     >>> import itertools
+    >>> import torch
     >>> from stablenets.systems import HarmonicOscillator
     >>> from stablenets.integrators import StormerVerlet
     >>> x = torch.tensor([[1.0, 0.0]])

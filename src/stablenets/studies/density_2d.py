@@ -20,7 +20,7 @@ from ..tasks.progress import Progress, prefixed, silent
 from ..tasks.run_folder import Run
 from ._folder import open_folder, write_table
 
-MATCHING, POLISH, ALONE = GenerateConfig().steps, 150, 300
+POLISH, ALONE = 400, 300
 RUNS: dict[str, GenerateConfig] = {
     "eight-gaussians": GenerateConfig("eight-gaussians"),
     "eight-gaussians-both": GenerateConfig("eight-gaussians", likelihood=POLISH),

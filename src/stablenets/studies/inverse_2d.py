@@ -56,7 +56,7 @@ def sample(count: int, *, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def run(*, data: str | None = None, out: Path | None = None, quick: bool = False, progress: Progress = silent) -> Path:
-    """Do what is missing in the study's folder: three tables and the figures.
+    """Do what is missing in the study's folder: two tables and the figures.
 
     Raises:
         InputError: `data` is given, or the folder holds results with other settings.
@@ -68,7 +68,7 @@ def run(*, data: str | None = None, out: Path | None = None, quick: bool = False
     x_test, y_test = sample(TEST, seed=1)
     classical = once(folder / "parts" / "tikhonov.json", lambda: _tikhonov(x_test, y_test))
     rows: list[dict[str, Any]] = []
-    jobs = [(size, name) for size in SIZES for name in ACTIVATIONS]
+    jobs = sorted(((size, name) for size in SIZES for name in ACTIVATIONS), key=lambda j: j[0] != SIZES[1])
     for i, (size, name) in enumerate(jobs):
         best = classical["by size"][str(size)]
         path = folder / "parts" / f"invnet-{size}-{name}.json"

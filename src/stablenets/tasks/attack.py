@@ -30,7 +30,7 @@ def find(name: str, config: ClassifyConfig) -> Attack:
         InputError: there is no such attack.
     """
     cls = by_name("attack", Attack.registry, name)
-    options = {"steps": config.attack_steps, "seed": config.seed}
+    options: dict[str, Any] = {"steps": config.attack_steps, "seed": config.seed}
     if cls is Smallest:
         return Smallest(PGD(max(config.radii), **options))
     if issubclass(cls, BallAttack):

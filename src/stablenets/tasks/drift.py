@@ -22,7 +22,7 @@ def errors(found: Trajectories, data: Trajectories) -> dict[str, float | None]:
     None where nothing can be compared, or a prediction became infinite.
     """
     pairs = [(a.states[1:], b.states[1:]) for a, b in zip(found.items, data.items, strict=True)]
-    if not pairs:
+    if not any(len(a) for a, _ in pairs):
         return {"rmse": None, "relative": None}
     wrong = float(np.sqrt(np.mean(np.concatenate([(a - b).ravel() ** 2 for a, b in pairs]))))
     truth = np.concatenate([b for _, b in pairs])

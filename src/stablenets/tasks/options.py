@@ -37,13 +37,14 @@ class ClassifyConfig:
         seed: Of the initial weights, the order of the images and the attack.
         patch: Each stage turns patches of so many pixels squared into channels (convex-potential-net: adds them up).
             This and all sizes below: by default the network's own.
-        channels: Width of each stage, by appending channels of zeros.
+        channels: Width of each stage, by appending channels of zeros (ode-net, conv-net, contracting-net: widths of the
+            strided convolutions).
         blocks: Convolutional blocks of each stage.
         hidden: Hidden channels of the convolutional blocks.
         dense_width: Hidden width of the dense blocks.
         dense_blocks: Number of dense blocks.
         time: Integration time of each block, in as many steps as its weights need. By default one step of the
-            largest size that the weights allow.
+            largest size that the weights allow. ode-net, contracting-net: length of the flow.
         mean: Subtracted from the images, a number for each channel.
         truncated_head: The first features are the scores, in place of a normalised head (convex-potential-net).
         plain: Full steps and ordinary initial weights (res-net).

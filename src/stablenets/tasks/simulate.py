@@ -25,7 +25,7 @@ from .drift import errors, kept
 from .options import SimulateConfig
 from .progress import Progress, silent
 from .run_folder import Run, machine
-from .simulator import Simulator, predict
+from .simulator import Simulator, endless, predict
 from .simulator import roll_out as roll_out
 from .structures import STEPS, STRUCTURES, find, units
 
@@ -68,6 +68,8 @@ def create(config: SimulateConfig) -> Run:
     field = build(kept, len(data.names))
     integrator = structure.integrator()
     order = int(getattr(integrator, "order", 1))
+    step = min(kept.step or math.inf, STEPS[order] * time)
+    endless(max(float(np.ptp(item.times)) for item in data.items) / step, step)
     environment = machine() | {
         "seconds": 0.0,
         "command": toml.command(replace(config, out=None)),
@@ -82,7 +84,7 @@ def create(config: SimulateConfig) -> Run:
         "centre": centre.tolist(),
         "size": size,
         "time": time,
-        "step": min(kept.step or math.inf, STEPS[order] * time),
+        "step": step,
     }
     name = Path(config.data).stem
     return Run.create(config.out or f"runs/{name}-{config.structure}", kept, environment)
@@ -128,7 +130,7 @@ def resume(run: Run, progress: Progress = silent) -> Run:
         parts = split(read_trajectories(Path(config.data)), config.test)
         if not run.has("model.safetensors"):
             _learn(run, config, parts.learned, progress)
-        if not run.has("result.json"):
+        if not (run.has("result.json") and run.has("predictions.npz")):
             _measure(run, parts, progress)
     return run
 

@@ -59,10 +59,8 @@ class Simulator:
             ConvergenceError: the equation of an implicit step was not solved.
             InputError: it would take over ten million steps.
         """
-        needed = float(np.ptp(times)) / self.time / self.flow.step_size
-        if not needed <= MOST_STEPS:
-            todo = f"Roll out a shorter time, or learn with a longer --step than {self.time * self.flow.step_size:.3g}."
-            raise InputError(message(f"{needed:.3g} steps", f"at most {MOST_STEPS:.3g} in a roll-out", todo))
+        step = self.time * self.flow.step_size
+        endless(float(np.ptp(times)) / step, step)
         x, out = self.scaled(start[None]), [start]
         for gap in np.diff(times) / self.time:
             count = max(1, math.ceil(gap / self.flow.step_size - 1e-9))
@@ -71,6 +69,13 @@ class Simulator:
                     x = self.flow.integrator.step(self.flow.field, x, float(gap) / count)
             out.append(self.centre + self.size * x[0].numpy() if x.isfinite().all() else np.full_like(start, np.nan))
         return np.array(out)
+
+
+def endless(steps: float, step: float) -> None:
+    """Refuse a roll-out of too many steps of the size `step`."""
+    if not steps <= MOST_STEPS:
+        todo = f"Roll out a shorter time, or learn with a longer --step than {step:.3g}."
+        raise InputError(message(f"{steps:.3g} steps", f"at most {MOST_STEPS:.3g} in a roll-out", todo))
 
 
 def predict(model: Simulator, data: Trajectories, progress: Progress = silent) -> Trajectories:

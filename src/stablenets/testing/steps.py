@@ -104,7 +104,8 @@ def _order(integrator: Integrator[Any], driven: bool) -> Verdict:
     rates = [math.log2(a / b) for a, b in itertools.pairwise(errors) if b > 1e-12]
     if not rates:
         return integrator.order > 6, "errors fall below the rounding at once."
-    return abs(rates[-1] - integrator.order) <= 0.1, f"measured {rates[-1]:.2f}, declared {integrator.order}."
+    above = 0.1 if integrator.order <= 4 else 1.0  # beyond, rounding comes before the leading term of the error alone
+    return -0.1 <= rates[-1] - integrator.order <= above, f"measured {rates[-1]:.2f}, declared {integrator.order}."
 
 
 def _solution(f: Field, x: Tensor, time: float, steps: int = 64) -> Tensor:

@@ -188,7 +188,9 @@ def _violations(step: Map, aim: Aim, x: Tensor, y: Tensor) -> Tensor:
             return found[(found > rounding) & found.isfinite()]
         except ConvergenceError as error:
             left = [i for i in range(len(x)) if i not in error.samples]
-            if len(left) == len(x):
-                raise
-            x, y = x[left], y[left]
+        except torch.linalg.LinAlgError:  # decompositions refuse derivatives that overflow
+            left = [i for i, m in enumerate(jacobian(step, x)) if bool(m.isfinite().all())]
+        if len(left) == len(x):
+            break
+        x, y = x[left], y[left]
     return x.new_zeros(0)

@@ -1,0 +1,73 @@
+"""Success rates and median norms of the attacks beside foolbox's, on a small CNN on MNIST (`small_cnn.py`).
+
+    python benchmarks/attacks_against_peers.py [--images 200] [--out FILE]
+
+Ours passes when its success rate is at most one point lower and its median norm at most 3 % larger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import foolbox
+import torch
+from small_cnn import small_cnn
+
+from stablenets.attack import DDN, FGSM, PGD, CarliniWagner, DeepFool, Ensemble, Szegedy, smallest
+
+PEERS = {
+    "FGSM, eps 0.1": (FGSM(0.1), foolbox.attacks.LinfFastGradientAttack(), 0.1),
+    "FGM, eps 1": (FGSM(1.0, 2), foolbox.attacks.L2FastGradientAttack(), 1.0),
+    "PGD, eps 1": (PGD(1.0), foolbox.attacks.L2PGD(steps=100, rel_stepsize=0.025, random_start=False), 1.0),
+    "PGD, l-infinity, eps 0.1": (
+        PGD(0.1, math.inf),
+        foolbox.attacks.LinfPGD(steps=100, rel_stepsize=0.025, random_start=False),
+        0.1,
+    ),
+    "DDN": (DDN(), foolbox.attacks.DDNAttack(steps=100), None),
+    "DeepFool": (DeepFool(), foolbox.attacks.L2DeepFoolAttack(), None),
+    "Carlini-Wagner": (
+        CarliniWagner(100, 5, first=0.1, step_size=0.02),
+        foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=5, steps=100, stepsize=0.02, initial_const=0.1),
+        None,
+    ),
+    "Szegedy, beside DDN": (Szegedy(), foolbox.attacks.DDNAttack(steps=100), None),
+    "smallest PGD, beside DDN": (smallest(PGD(4.0)), foolbox.attacks.DDNAttack(steps=100), None),
+    "ensemble, eps 1, beside PGD": (Ensemble(1.0, steps=50, queries=200), foolbox.attacks.L2PGD(steps=100), 1.0),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)  # foolbox draws from the global generator
+    net, x, y = small_cnn(args.images)
+    model = foolbox.PyTorchModel(net, bounds=(0, 1))
+    rows, passed = {}, True
+    for name, (ours, theirs, eps) in PEERS.items():
+        _, x_adv, success = theirs(model, x, y, epsilons=eps)
+        norm = (x_adv - x).double().flatten(1).norm(dim=1)[success].median()
+        found = ours.run(net, x, y)
+        ratio = float(found.distance[found.broken].median() / norm) if eps is None else 1.0
+        rates = float(found.broken.double().mean()), float(success.double().mean())
+        good = rates[0] >= rates[1] - 0.01 and ratio <= 1.03
+        passed &= good
+        rows[name] = {"rate": rates[0], "peer": rates[1], "median norm / peer's": ratio}
+        print(
+            f"{name:30s} {rates[0]:7.1%} beside {rates[1]:7.1%}, norm ratio {ratio:.3f} {'' if good else 'MISSED'}",
+            flush=True,
+        )
+    if args.out:
+        args.out.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
