@@ -13,6 +13,7 @@ from cyclopts import App, ArgumentCollection, CoercionError, Parameter
 from . import __version__
 from .commands.classify import attack, certify, classify, export, verify
 from .commands.deform import deform
+from .commands.denoise import denoise, restore
 from .commands.generate import generate
 from .commands.shared import FAILED, INTERRUPTED, USAGE
 from .commands.show import check, demo, list_, report, study, table
@@ -62,11 +63,13 @@ app = App(
 COMMANDS = (
     *(demo, classify, attack, certify, deform, verify, export),
     simulate,
+    restore,
     generate,
     *(study, report, table, list_, check),
 )
 for command in COMMANDS:
     app.command(command, name=command.__name__.rstrip("_"))
+app.command(denoise)
 
 
 def main(words: list[str] | None = None) -> NoReturn:

@@ -108,6 +108,13 @@ class Averaged(Property):
         alpha = alpha if Fraction(alpha) >= exact else math.nextafter(alpha, 2)
         return Averaged(alpha) if alpha < 1 else Lipschitz(1.0)
 
+    def relaxed(self, share: float) -> Averaged:
+        """The statement about (1 - share) I + share f with this f, 0 < share <= 1: alpha falls by the factor `share`.
+
+        The same holds of (1 - share) g + share f for a g that is the identity (as a function of the common input).
+        """
+        return Averaged(outwards(self.alpha, share, math.inf)) if share < 1 else self
+
     def implies(self) -> tuple[Property, ...]:
         return (Lipschitz(1.0),)
 

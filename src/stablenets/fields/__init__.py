@@ -1,9 +1,11 @@
 from .activations import Activation as Activation
+from .activations import HardTanh as HardTanh
 from .activations import LeakyReLU as LeakyReLU
 from .activations import Ramp as Ramp
 from .activations import ReLU as ReLU
 from .activations import Sigmoid as Sigmoid
 from .activations import Softplus as Softplus
+from .activations import SoftShrink as SoftShrink
 from .activations import Tanh as Tanh
 from .base import ConservativeField as ConservativeField
 from .base import EnergyField as EnergyField
@@ -20,6 +22,7 @@ from .convex_potential import ConvexPotential as ConvexPotential
 from .coupling import Coupling as Coupling
 from .divergence import WithDivergence as WithDivergence
 from .divergence_free import BlockShears as BlockShears
+from .filter_gradient import FilterGradient as FilterGradient
 from .free import FreeField as FreeField
 from .general_hamiltonian import GeneralHamiltonian as GeneralHamiltonian
 from .gradient import ConvexGradient as ConvexGradient
@@ -36,6 +39,7 @@ from .potential import Potential as Potential
 from .potential import RidgePotential as RidgePotential
 from .rods import LearnedDoublePendulum as LearnedDoublePendulum
 from .rods import RigidRods as RigidRods
+from .scaled import Scaled as Scaled
 from .schedule import PiecewiseConstant as PiecewiseConstant
 from .second_order import SecondOrder as SecondOrder
 from .skew import SkewLinear as SkewLinear

@@ -147,3 +147,35 @@ class Ramp(Activation):
 
     def potential(self, z: Tensor) -> Tensor:
         return self.forward(z).square() * (self.width / 2) + F.relu(z - self.width)
+
+
+class HardTanh(Activation):
+    """z cut off at -1 and 1: odd, slopes in [0, 1].
+
+    >>> HardTanh()(torch.tensor([-3.0, 0.5]))
+    tensor([-1.0000,  0.5000])
+    """
+
+    slope, bound = (0.0, 1.0), 1.0
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.hardtanh(z)
+
+    def potential(self, z: Tensor) -> Tensor:
+        return F.hardtanh(z).square() / 2 + F.relu(z.abs() - 1)  # Huber's function
+
+
+class SoftShrink(Activation):
+    """What `HardTanh` cuts off, z - HardTanh(z): 0 in [-1, 1], then of slope 1. Odd, slopes in [0, 1].
+
+    >>> SoftShrink()(torch.tensor([-3.0, 0.5]))
+    tensor([-2.,  0.])
+    """
+
+    slope = (0.0, 1.0)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.softshrink(z, 1.0)
+
+    def potential(self, z: Tensor) -> Tensor:
+        return F.relu(z.abs() - 1).square() / 2

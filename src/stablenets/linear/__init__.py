@@ -4,6 +4,7 @@ from .conv import Conv1d as Conv1d
 from .conv import Conv2d as Conv2d
 from .deform import deform as deform
 from .dense import Dense as Dense
+from .filter_bank import FilterBank as FilterBank
 from .skew import SkewConv2d as SkewConv2d
 from .skew import SkewDense as SkewDense
 from .blur import Blur as Blur

@@ -8,6 +8,10 @@ from .convex_potential import ConvexPotentialNet as ConvexPotentialNet
 from .continuous_normalising_flow import ContinuousNormalisingFlow as ContinuousNormalisingFlow
 from .continuous_normalising_flow import flow_matching_loss as flow_matching_loss
 from .inv_net import InvNet as InvNet
+from .denoiser import ChannelWise as ChannelWise
+from .denoiser import Denoiser as Denoiser
+from .dncnn import DnCNN as DnCNN
+from .euler_denoiser import EulerDenoiser as EulerDenoiser
 from .lipschitz_mlp import LipschitzMLP as LipschitzMLP
 from .neural_ode import NeuralODE as NeuralODE
 from .non_expansive import NonExpansiveNet as NonExpansiveNet

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import InputError, message, unknown_name
-from .options import KINDS, ClassifyConfig, Config, GenerateConfig, SimulateConfig
+from .options import KINDS, ClassifyConfig, Config, DenoiseConfig, GenerateConfig, RestoreConfig, SimulateConfig
 
-C = TypeVar("C", ClassifyConfig, SimulateConfig, GenerateConfig)
+C = TypeVar("C", ClassifyConfig, SimulateConfig, GenerateConfig, DenoiseConfig, RestoreConfig)
 COUNTS = (
     *("epochs", "batch_size", "train_limit", "test_limit", "evaluate_every", "attack_steps", "threads"),
     *("patch", "hidden", "dense_width", "width", "horizon"),
     *("points", "depth", "solver_steps", "probes", "samples"),
+    *("filters", "kernel_size", "stride", "crop", "iterations"),
 )
 AT_LEAST_ZERO = ("weight_decay", "dense_blocks", "shift", "margin", "gamma", "beta", "steps", "refine", "likelihood")
 POSITIVE = ("low", "peak", "temperature", "radius", "time", "step")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .denoise_options import DenoiseConfig
+from .restore_options import RestoreConfig
+
 
 @dataclass(frozen=True)
 class ClassifyConfig:
@@ -179,9 +182,11 @@ class GenerateConfig:
     threads: int = 1
 
 
-Config = ClassifyConfig | SimulateConfig | GenerateConfig
+Config = ClassifyConfig | SimulateConfig | GenerateConfig | DenoiseConfig | RestoreConfig
 KINDS = {
     "classify": ClassifyConfig,
     "simulate": SimulateConfig,
     "generate": GenerateConfig,
+    "denoise": DenoiseConfig,
+    "restore": RestoreConfig,
 }  # `kind` in TOML files

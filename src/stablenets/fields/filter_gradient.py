@@ -1,0 +1,112 @@
+"""Gradient flows of potentials that add up the responses of filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ..core.claims import Claims
+from ..core.errors import InputError, message
+from ..core.properties import Cocoercive, Lipschitz, OneSidedLipschitz
+from ..linear.filter_bank import FilterBank
+from .activations import HardTanh, SoftShrink
+from .base import Field, Norm, upper_bound
+from .scaled import Scaled
+
+SLACK = 1 + 1e-9  # a bound is computed afresh when claims are asked for; its last digits differ between machines
+
+
+class FilterGradient(Field):
+    """x' = -A^T sigma(A x) = -grad V on images of any size, where A is a filter bank divided by (a bound of) its norm.
+
+    V(x) is the sum of gamma(A x), gamma' = sigma. It is convex, since sigma is non-decreasing, and s-smooth, where s is
+    the largest slope of sigma, since ||A|| <= 1: as for `ConvexGradient`, the field is cocoercive with beta = 1 / s
+    (Baillon & Haddad 1977), here for every size of image at once. With an odd sigma the field is odd: a picture and its
+    negative are treated alike.
+
+    In training mode the norm is that on a coarse grid of frequencies, with its gradient; leaving it freezes `scale`,
+    by which the filters are multiplied, from the upper bound.
+
+    Args:
+        linear: the filters, mirror images of a quarter of them; mirror images share a width.
+        activation: sigma, with a width for each of the free filters.
+
+    >>> field = FilterGradient(FilterBank(1, 8), Scaled(HardTanh(), 2)).eval()
+    >>> field(torch.rand(2, 1, 9, 12)).shape
+    torch.Size([2, 1, 9, 12])
+    >>> round(field.claims().get(Cocoercive).beta, 6)
+    1.0
+    """
+
+    def __init__(self, linear: FilterBank, activation: Scaled) -> None:
+        super().__init__()
+        self.linear, self.activation = linear, activation
+        self.state_shape = linear.input_shape
+        self.scale = 1.0
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Take the scale from the upper bound of the present norm."""
+        self.scale = self._safe_scale()
+
+    def _safe_scale(self) -> float:
+        return 1 / max(upper_bound(self.linear) * SLACK, 1e-15)
+
+    def train(self, mode: bool = True) -> Self:
+        """Leaving training mode freezes the scale: no network is evaluated with another."""
+        if self.training and not mode:
+            self.freeze()
+        return super().train(mode)
+
+    def forward(self, x: Tensor, t: float = 0.0) -> Tensor:
+        return self.pull(x, 1.0)
+
+    def filters(self) -> Tensor:
+        """All filters, scaled."""
+        scale = 1 / self.linear.training_norm() if self.training else self.scale
+        return self.linear.bank(self.linear.weight) * scale
+
+    def widths(self, place: float = 0.0) -> Tensor:
+        """The widths of all filters, (filters, 1, 1)."""
+        return self.activation.widths(place).repeat(self.linear.filters // self.activation.channels).view(-1, 1, 1)
+
+    def pull(self, x: Tensor, h: Any, place: float = 0.0) -> Tensor:
+        """h f(x), with the widths at a place between their levels; `h` is a number, or a tensor with a gradient.
+
+        w phi(A x / w): widths and h are multiplied into the filters, which are far fewer numbers than the responses.
+        """
+        bank, widths = self.filters(), self.widths(place).unsqueeze(1)
+        responses = self.activation.profile(self.linear.analyse(x, bank / widths))
+        return self.linear.synthesise(responses, bank * (-h * widths), (x.shape[2], x.shape[3]))
+
+    def potential(self, x: Tensor) -> Tensor:
+        """V(x), shape (batch,)."""
+        widths = self.widths()
+        scaled = self.linear.analyse(x, self.filters()) / widths
+        return (widths.square() * self.activation.profile.potential(scaled)).flatten(1).sum(1)
+
+    def claims(self, norm: Norm = upper_bound) -> Claims:
+        size = norm(self.linear) * (self._safe_scale() if self.training else self.scale)
+        smoothness = max(self.activation.slope[1] * size * size * (1 + 1e-15), 1e-30)  # the product rounds
+        return Claims([Cocoercive(1 / smoothness), Lipschitz(smoothness), OneSidedLipschitz(0.0)])
+
+    def get_extra_state(self) -> dict[str, float]:
+        return {"scale": self.scale}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        scale = float(state["scale"])
+        if not 0 < scale < math.inf:
+            raise InputError(message(f"filters scaled by {scale}", "a positive, finite number"))
+        self.scale = scale
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        for profile, stride, size in ((HardTanh(), 2, (7, 6)), (SoftShrink(), 1, (6, 6))):
+            bank = FilterBank(1, 8, 3, stride=stride, offset=(stride // 2, 0), image_size=size)
+            field = cls(bank, Scaled(profile, 2))
+            field.activation.log_width.data.copy_(torch.tensor([[-0.5, 0.7]]))
+            yield field.eval()

@@ -1,0 +1,158 @@
+"""Filters on images of any size, closed under mirror images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core.errors import InputError, message
+from .axis import Axis
+from .base import LinearMap
+from .fourier import fourier_bound
+from .geometry import Geometry
+from .mirror import Mirror
+
+GRID = 128  # frequencies per direction at which the norm is computed
+STRIDES = 1, 2
+
+
+class FilterBank(LinearMap):
+    """A: images (batch, channels, H, W) of any size -> responses (batch, filters, blocks down, blocks across).
+
+    A quarter of the filters are free; the others are their mirror images, left to right, upside down, and both. An
+    image goes on beyond its borders as its own mirror image, so nothing dark or flat is made up there.
+
+    **The norm, for every image size.** Extend an n x m image x to a periodic signal Ex with periods 2n and 2m that is
+    its own mirror image. The response of a filter to Ex at a block is that of the mirrored filter at the mirror image
+    of the block. The bank is closed under mirror images, so the squares of all responses to Ex over the torus add up
+    to four times those of the blocks that meet the image, where a block that straddles an edge, being its own mirror
+    image, counts half: hence its weight 1/sqrt(2). And |Ex|^2 = 4 |x|^2. So ||A|| is at most the norm of the same
+    filters on the torus, and this is at most the supremum of ||symbol(w)|| over all frequencies w. For a vector v,
+    |symbol(w) v|^2 is a real trigonometric polynomial of degree kernel_size - 1 in each direction, and one of degree m
+    exceeds its largest value on N equidistant points at most by the factor 1 / cos(pi m / N) (M. Riesz 1914; once for
+    each direction). Large images attain the supremum.
+
+    Args:
+        channels: of the images.
+        filters: a multiple of 4.
+        kernel_size: blocks that a filter sees in each direction, an odd number.
+        stride: side of a block in pixels, 1 or 2: responses are taken once per block.
+        offset: how many pixels of the first block lie above and to the left of the image.
+        image_size: that of `matrix`, `adjoint` and the power iteration. Any other may be applied.
+
+    Raises:
+        InputError: sizes that do not fit, or an image smaller than what a filter sees beyond the border.
+
+    >>> bank = FilterBank(1, 8, 3, stride=2)
+    >>> bank(torch.rand(2, 1, 21, 30)).shape
+    torch.Size([2, 8, 11, 15])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 2,
+        offset: tuple[int, int] = (0, 0),
+        image_size: tuple[int, int] = (24, 24),
+    ) -> None:
+        super().__init__()
+        if channels < 1 or filters < 4 or filters % 4:
+            raise InputError(message(f"{channels} channels, {filters} filters", "channels, and filters in fours"))
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise InputError(message(f"kernel_size={kernel_size}", "an odd number"))
+        if stride not in STRIDES or any(o not in (0, stride // 2) for o in offset):
+            raise InputError(message(f"stride={stride}, offset={offset}", "stride 1 or 2, offsets 0 or stride // 2"))
+        self.channels, self.filters, self.kernel_size = channels, filters, kernel_size
+        self.stride, self.offset, self.image_size = stride, tuple(offset), tuple(image_size)
+        rows, columns = self._axes(*self.image_size)
+        self.input_shape, self.output_shape = (channels, *self.image_size), (filters, rows.blocks, columns.blocks)
+        side = kernel_size * stride
+        window = torch.cos(torch.linspace(-1, 1, side + 2)[1:-1] * math.pi / 2)
+        weight = torch.randn(filters // 4, channels, side, side) * torch.outer(window, window)
+        if side > 1:
+            weight -= weight.mean((2, 3), keepdim=True)  # a constant image is left alone
+        self.weight = nn.Parameter(weight / weight.std())  # entries near 1, of the size that optimisers expect
+        self._start()
+
+    def _axes(self, height: int, width: int) -> tuple[Mirror, Mirror]:
+        down, across = self.offset
+        shared = self.kernel_size, self.stride
+        return Mirror(height, *shared, down), Mirror(width, *shared, across)
+
+    def bank(self, weight: Tensor) -> Tensor:
+        """All filters (filters, channels stride^2, kernel_size, kernel_size), on images whose blocks are channels."""
+        mirrored = torch.cat([weight, weight.flip(3), weight.flip(2), weight.flip(2, 3)])
+        return F.pixel_unshuffle(mirrored, self.stride) if self.stride > 1 else mirrored
+
+    def analyse(self, x: Tensor, bank: Tensor) -> Tensor:
+        """The responses to the images `x`, with all filters given."""
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            given = f"a batch of shape {tuple(x.shape)}"
+            raise InputError(message(given, f"(batch, {self.channels}, height, width)"))
+        rows, columns = self._axes(*x.shape[2:])
+        extended = columns.extend(rows.extend(x, 2), 3)
+        blocks = F.pixel_unshuffle(extended, self.stride) if self.stride > 1 else extended
+        return self._weigh(F.conv2d(blocks, bank), rows, columns)
+
+    def synthesise(self, z: Tensor, bank: Tensor, size: tuple[int, int]) -> Tensor:
+        """The adjoint of `analyse` for images of that size."""
+        rows, columns = self._axes(*size)
+        blocks = F.conv_transpose2d(self._weigh(z, rows, columns), bank)
+        extended = F.pixel_shuffle(blocks, self.stride) if self.stride > 1 else blocks
+        return rows.fold(columns.fold(extended, 3), 2)
+
+    def _weigh(self, z: Tensor, rows: Mirror, columns: Mirror) -> Tensor:
+        if self.stride == 1:
+            return z
+        return z * torch.outer(rows.weights(z), columns.weights(z))
+
+    def _forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.analyse(x, self.bank(weight))
+
+    def _adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
+        return self.synthesise(y, self.bank(weight), (self.image_size[0], self.image_size[1]))
+
+    @property
+    def dot_lengths(self) -> tuple[int, int]:
+        side = self.kernel_size * self.stride
+        return self.channels * side**2, 4 * self.filters * self.kernel_size**2  # a pixel may occur four times
+
+    @torch.no_grad()
+    def norm_bound(self) -> float:
+        """An upper bound of the norm on images of every size: see the class."""
+        mirrored = F.pixel_shuffle(self.bank(self._weight64()), self.stride)
+        axis = Axis(GRID * self.stride, self.kernel_size * self.stride, self.stride, 1, "circular")
+        riesz = math.cos(math.pi * (self.kernel_size - 1) / GRID)  # of the squares, in two directions
+        return math.nextafter(fourier_bound(mirrored, Geometry((axis, axis))) / riesz * (1 + 1e-14), math.inf)
+
+    def training_norm(self) -> Tensor:
+        """The largest norm of the symbol on a coarse grid: from below, differentiable, and not by iteration."""
+        n = 2 * self.kernel_size + 1
+        symbols = torch.fft.rfft2(self.bank(self.weight), s=(n, n)).permute(2, 3, 0, 1)
+        gram = symbols.mH @ symbols
+        return torch.linalg.eigvalsh(gram)[..., -1].max().sqrt()
+
+    @property
+    def norm_theorem(self) -> str:
+        return (
+            "filters closed under mirror images, on mirrored images of any size: the supremum of the symbol's norm, by "
+            f"its largest norm at {GRID} x {GRID} frequencies and Riesz's bound for trigonometric polynomials"
+        )
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        for bank in (
+            cls(1, 4, 3, stride=1, image_size=(24, 20)),
+            cls(1, 8, 3, offset=(1, 0), image_size=(19, 24)),
+            cls(2, 4, 3, offset=(0, 1), image_size=(16, 17)),
+        ):
+            bank.weight.data *= 3
+            yield bank
