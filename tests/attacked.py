@@ -32,7 +32,7 @@ BALL: dict[str, Attack] = {
     "pgd, infinity": PGD(0.1, math.inf, 20),
     "apgd": APGD(0.8, steps=20),
     "apgd, infinity": APGD(0.1, math.inf, 20),
-    "square": SquareAttack(0.8, queries=100),
+    "square": SquareAttack(1.2, queries=100),
     "square, infinity": SquareAttack(0.1, math.inf, 100),
     "ensemble": Ensemble(0.8, steps=10, targets=3, queries=30),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 
@@ -18,10 +19,10 @@ N = 100
 
 
 def clean() -> tuple[nn.Module, Tensor, Tensor]:
-    """The network and images that it answers rightly (the peers count wrong ones differently)."""
+    """A copy of the network, for peers write gradients into it, and images that it answers rightly."""
     net, x, y = digits()
     right = answers(net, x) == y
-    return net, x[right][:N], y[right][:N]
+    return copy.deepcopy(net), x[right][:N], y[right][:N]
 
 
 PEERS = {
@@ -58,8 +59,10 @@ def test_as_good_as_foolbox(name: str) -> None:
         assert float(found.distance[found.broken].median()) <= 1.03 * norm
         if name != "carlini-wagner":
             assert float(found.distance[found.broken].median()) >= 0.97 * norm
-    elif name in ("fgsm", "fgm"):
-        assert torch.allclose(found.x_adv[found.broken], theirs[found.broken], atol=2e-6)
+    elif name in ("fgsm", "fgm"):  # in float64: in float32 foolbox loses the gradient where p_y is nearly 1
+        exact = foolbox.PyTorchModel(copy.deepcopy(net).double(), bounds=(0, 1))
+        _, theirs, _ = make(foolbox.attacks)(exact, x.double(), y, epsilons=eps)
+        assert torch.allclose(found.x_adv[found.broken].double(), theirs[found.broken], atol=2e-6)
 
 
 @pytest.mark.parametrize(

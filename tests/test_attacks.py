@@ -237,7 +237,7 @@ def test_another_class_than_the_first_one_climbed_to() -> None:
 
     def net(x: Tensor) -> Tensor:
         a, b = x[:, 0], x[:, 1]
-        return torch.stack([0 * a, (2 * a).clamp(max=0.05) - 0.1 * a - 0.08, b - 0.15], 1)
+        return torch.stack([0 * a, 0.1 * a - 0.08, 5 * (b - 0.19)], 1)
 
     x, y = torch.zeros(1, 2), torch.tensor([0])
     assert not bool(PGD(0.2, box=(-1, 1)).run(net, x, y).broken)
@@ -271,7 +271,7 @@ def test_smallest_finds_the_radius_where_an_attack_begins_to_succeed() -> None:
     assert smallest(DDN()).norm == 2 and isinstance(smallest(APGD(1.0)), Smallest)
 
 
-X, Y = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2])
+X, Y = torch.eye(3, 4), torch.tensor([0, 1, 2])
 BAD_NETWORKS = {
     "not finite": (lambda x: x * math.nan, "not finite"),
     "no gradient": (lambda x: x.detach(), "no gradient"),

@@ -17,6 +17,7 @@ from .victim import Victim
 
 BETAS = (0.9, 0.999)  # of Adam
 CHECKS = 10  # how often a search looks whether it still gets on
+LEAST = 20  # steps between two looks: Adam swings, so that a loss rises now and then
 PROGRESS = 0.9999  # the loss has to fall by this factor between two looks
 INTERIOR = 0.999999  # tanh reaches the box's ends at infinity only
 
@@ -85,7 +86,7 @@ class CarliniWagner(MinimalAttack):
             m, gradient = victim.ascent(z, y_left)
             broke[rows] |= best.offer(rows, z, m)
             d = z - centre
-            if (k - 1) % math.ceil(self.steps / CHECKS) == 0:
+            if (k - 1) % max(math.ceil(self.steps / CHECKS), LEAST) == 0:
                 loss = d.flatten(1).double().square().sum(1) + c * (-m).clamp(min=0)
                 on = loss <= PROGRESS * before[rows]
                 before[rows] = loss
