@@ -50,7 +50,14 @@ MUTANTS = [
         "attack/carlini_wagner.py",
         "(2 * d - per_sample(pull, d) * gradient)",
         "(20 * d - per_sample(pull, d) * gradient)",
-        AFFINE,
+        ("test_attack_peers.py", "-k", "carlini"),
+    ),
+    Mutant(
+        "attack: Carlini-Wagner leaves at every swing",
+        "attack/carlini_wagner.py",
+        "max(math.ceil(self.steps / CHECKS), LEAST)",
+        "math.ceil(self.steps / CHECKS)",
+        ("test_attack_peers.py", "-k", "carlini"),
     ),
     Mutant(
         "attack: L-BFGS pairs in the wrong order",
@@ -112,7 +119,7 @@ MUTANTS = [
         "attack: APGD's momentum points backwards",
         "attack/apgd.py",
         "(1 - share) * (self.z - self.before)",
-        "(1 - share) * 4 * (self.before - self.z)",
-        ("test_attack_peers.py", "-k", "torchattacks and apgd"),
+        "(1 - share) * (self.before - self.z)",
+        ("test_attacks.py", "-k", "steps_of_the_paper"),
     ),
 ]

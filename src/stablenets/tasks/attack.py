@@ -73,8 +73,9 @@ def attack(
     } | gallery(net, x, y, logits, curve, config, device)
     refuted = [] if proof is None or radius is None else contradictions(proof, x, radius, curve)
     right = logits.argmax(1) == y
-    run.remove("attack.json")  # while samples.npz is another one's
+    run.remove("attack.json", "smallest.npz")  # while samples.npz is another one's
     run.write_arrays("samples.npz", {name: np.asarray(value.cpu()) for name, value in arrays.items()})
+    run.write_arrays("smallest.npz", smallest(x, curve, type(by).__name__))
     run.write_json(
         "attack.json",
         {
@@ -89,7 +90,6 @@ def attack(
             "sandwich_ok": not refuted,
         },
     )
-    run.write_arrays("smallest.npz", smallest(x, curve, type(by).__name__))
     progress(task, 1, 1, note)
     if refuted:
         given = f"the attack refutes the certificate of {len(refuted)} test images, the first of index {refuted[0]}"
