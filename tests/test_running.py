@@ -42,6 +42,7 @@ from stablenets.linear import AlmostOrthogonal, Conv1d, Conv2d, Dense, SkewConv2
 from stablenets.report.run import load_runs
 from stablenets.report.words import certificates
 from stablenets.tasks import classify
+from stablenets.tasks.deform import deform
 from test_certify import images, small_net, trained_looking
 from worst_case import worst_scores
 
@@ -550,14 +551,15 @@ def test_explain_says_what_is_covered():
 
 def test_a_run_is_certified_in_float32(tmp_path, capsys):
     run = small_runs.copied(tmp_path)
-    assert run.has("attack.json")
+    deform(run, test_limit=2)
+    assert run.has("attack.json") and run.has("deformations.json")
     with pytest.raises(SystemExit) as ended:
         cli.main(["certify", str(run.path), "--dtype", "float32"])
     assert ended.value.code == 0 and "running error analysis" in capsys.readouterr().out
     proved = json.loads(run.file("certified.json").read_text())
     assert proved["dtype"] == "float32" == json.loads(run.file("certificate.json").read_text())["dtype"]
     assert classify.verify(run).ok
-    assert not run.has("attack.json"), "radii of the float64 certificate are gone"
+    assert not run.has("attack.json") and not run.has("deformations.json"), "float64 radii are gone"
     classify.attack(run, steps=2)
     assert json.loads(run.file("attack.json").read_text())["sandwich_ok"]
     classify.certify(run, dtype="float32")
