@@ -149,6 +149,7 @@ def test_the_training_norm_is_below_the_bound_and_near_it():
     [
         ({"filters": 6}, "filters in fours"),
         ({"kernel_size": 2}, "an odd number"),
+        ({"kernel_size": 67, "image_size": (80, 80)}, "below 32"),
         ({"stride": 3}, "stride 1 or 2"),
         ({"offset": (2, 0)}, "offsets 0 or stride // 2"),
         ({"image_size": (1, 9)}, "at least"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from fractions import Fraction
@@ -249,6 +250,13 @@ def test_fistas_bound_on_the_objective():
         assert gap <= 2 * float((start - best.x).norm()) ** 2 / (h * (k + 1) ** 2)
 
 
+def test_a_proximal_map_with_a_hook_is_none():
+    a, prox = dense(2.0, 1.0, 0.5), SoftThreshold(0.1)
+    prox.register_forward_hook(lambda module, args, out: 2 * out)
+    certificate = solve(Problem(a, data(a)), prox, solver=FISTA(), iterations=3).certificate
+    assert certificate.guarantee is Guarantee.NOTHING and "hooks" in certificate.theorem
+
+
 def test_all_splittings_find_the_same_minimiser():
     a = Blur(gaussian_kernel(0.7), (2, 8, 8), "zero")
     problem = Problem(a, data(a), ridge=0.05)
@@ -368,3 +376,5 @@ def test_the_certificate_is_json_and_rates_are_rounded_up():
         1 - 1e-9
     )
     assert certificate.convexity <= 0.25
+    slow = dataclasses.replace(certificate, rate=1 - 2.0**-42)
+    assert "the factor 1 - 2.27e-13 a step" in str(slow), "not 1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -139,6 +140,18 @@ def test_explicit_bounds_of_a_wide_map_have_no_lower_one():
     assert explicit_bounds(Downsample((1, 4, 4), 2))[0] == 0.0
 
 
+def test_explicit_bounds_hold_where_terms_cancel():
+    maps = [Dense(1, 2).double(), Dense(2, 1).double()]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        first = torch.randn(2, 1, generator=generator, dtype=torch.float64)
+        maps[0].weight.data, maps[1].weight.data = first, torch.stack([first[1], -first[0]], 1) * 0.1
+        rows = zip(maps[1].weight[0].tolist(), first[:, 0].tolist(), strict=True)
+        exact = abs(sum(Fraction(p) * Fraction(q) for p, q in rows))
+        low, high = explicit_bounds(Composition(*maps))
+        assert low <= exact <= high <= 1e-13
+
+
 # --- Radon --------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +234,8 @@ NAN = torch.full((3, 3), float("nan"))
         (lambda: Sum(Dense(2, 3), Dense(3, 3)), "maps from"),
         (lambda: gaussian_kernel(1.0, 4), "odd"),
         (lambda: motion_kernel(-1.0), "length"),
+        (lambda: motion_kernel(1e9), "up to 4096 pixels"),
+        (lambda: gaussian_kernel(1e6), "at most 682"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(make, words: str):

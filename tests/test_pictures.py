@@ -114,7 +114,8 @@ def test_kernels(tmp_path):
     np.savez(tmp_path / "one.npz", k=kernel)
     np.savez(tmp_path / "two.npz", a=kernel, b=2 * kernel[:1])
     Image.fromarray((kernel * 100).astype(np.uint8)).save(tmp_path / "k.png")
-    for name in ("k.npy", "one.npz", "two.npz:a", "k.png"):
+    np.save(tmp_path / "huge.npy", kernel * 5e307)
+    for name in ("k.npy", "one.npz", "two.npz:a", "k.png", "huge.npy"):
         assert np.allclose(read_kernel(str(tmp_path / name)), kernel / 4)
     assert read_kernel(str(tmp_path / "two.npz:b")).tolist() == [[0.0, 1.0]]
     with pytest.raises(InputError, match=r"holds 2 arrays; needed: one of a, b\. Write, for example"):

@@ -192,6 +192,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(folder, tmp_path):
         ({"noise": (1.0, 2.0, 3.0)}, "the lowest and the highest level"),
         ({"filters": 6}, "filters in fours"),
         ({"crop": 100}, "at least 100 x 100"),
+        ({"crop": 2}, "what the filters see"),
         ({"data": "/none"}, "there is no folder"),
     ],
 )
@@ -201,3 +202,4 @@ def test_training_options_that_do_not_fit(folder, tmp_path, change, words):
         config = DenoiseConfig(data=change["data"], out=str(tmp_path / "run"))
     with pytest.raises(InputError, match=words):
         denoise.run(config)
+    assert not (tmp_path / "run").exists()

@@ -43,6 +43,13 @@ MUTANTS = [
         ("test_filter_bank.py", "-k", "few_frequencies"),
     ),
     Mutant(
+        "filter bank: kernels beyond Riesz's theorem",
+        BANK,
+        "1 <= kernel_size <= GRID // 4",
+        "1 <= kernel_size",
+        ("test_filter_bank.py", "-k", "does_not_fit"),
+    ),
+    Mutant(
         "filter gradient: the scale is not frozen anew",
         FIELD,
         "        if self.training and not mode:\n            self.freeze()",
@@ -115,8 +122,8 @@ MUTANTS = [
     Mutant(
         "certificate: a smaller alpha passes",
         "certify/denoiser.py",
-        "any(a * (1 + 1e-9) < b for a, b",
-        "any(a * 2 < b for a, b",
+        "not all(a * (1 + 1e-9) >= b for a, b",
+        "not all(a * 2 >= b for a, b",
         ("test_euler_denoiser.py", "-k", "certificates"),
     ),
     Mutant(

@@ -51,6 +51,13 @@ MUTANTS = [
         "float((u / v).mean())",
         operators("long_power_iteration"),
     ),
+    Mutant(
+        "explicit bounds: rounding errors relative to entries whose terms cancel",
+        "linear/operator.py",
+        "a._forward(eye, a._weight64().abs()).norm()",
+        "matrix.norm()",
+        operators("terms_cancel"),
+    ),
     # theorems
     Mutant(
         "forward-backward: step limit doubled",
@@ -108,8 +115,8 @@ MUTANTS = [
     Mutant(
         "relaxation: t squared",
         "layers/around.py",
-        "_up(t * Fraction(averaged.alpha))",
-        "_up(t * t * Fraction(averaged.alpha))",
+        "averaged.relaxed(self.t)",
+        "averaged.relaxed(self.t**2)",
         ("test_component.py", "-k", "Layer-Relaxed"),
     ),
     Mutant(

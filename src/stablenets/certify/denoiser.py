@@ -81,7 +81,7 @@ class DenoiserCertificate:
             raise ClaimError(message("the certificate is for other weights", "that of this network", "Certify again."))
         claimed, found = (self.alpha, *self.alphas), (fresh.alpha, *fresh.alphas)
         sound = self.levels == fresh.levels and len(claimed) == len(found)
-        if not sound or any(a * (1 + 1e-9) < b for a, b in zip(claimed, found, strict=True)):
+        if not sound or not all(a * (1 + 1e-9) >= b for a, b in zip(claimed, found, strict=True)):
             raise ClaimError(message(f"the certificate says {self.alpha}", f"at least {fresh.alpha}", "Certify again."))
 
     def save(self, path: str | os.PathLike[str]) -> None:

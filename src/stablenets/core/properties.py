@@ -63,6 +63,13 @@ def outwards(a: float, b: float, towards: float) -> float:
     return product if exact else math.nextafter(product, towards)
 
 
+def rounded(exact: Fraction, towards: float) -> float:
+    """`exact` as a float, rounded towards `towards`."""
+    value = float(exact)
+    wrong = Fraction(value) < exact if towards > value else Fraction(value) > exact
+    return math.nextafter(value, towards) if wrong else value
+
+
 # --- properties of maps -------------------------------------------------------------------------------------------
 
 
@@ -103,9 +110,7 @@ class Averaged(Property):
         if not isinstance(first, Averaged):
             return None
         a, b = Fraction(self.alpha), Fraction(first.alpha)  # in floats, all digits cancel near 1
-        exact = (a + b - 2 * a * b) / (1 - a * b)  # Ogura & Yamada 2002; sharp
-        alpha = float(exact)
-        alpha = alpha if Fraction(alpha) >= exact else math.nextafter(alpha, 2)
+        alpha = rounded((a + b - 2 * a * b) / (1 - a * b), math.inf)  # Ogura & Yamada 2002; sharp
         return Averaged(alpha) if alpha < 1 else Lipschitz(1.0)
 
     def relaxed(self, share: float) -> Averaged:

@@ -35,9 +35,12 @@ def read_kernel(text: str) -> np.ndarray:
     kernel = kernel.astype(np.float64)
     if not np.isfinite(kernel).all():
         raise InputError(message(f"the kernel {text} holds NaN or infinite values", "finite numbers"))
-    if not kernel.sum() > 0:
-        raise InputError(message(f"the entries of the kernel {text} add up to {kernel.sum():g}", "a positive sum"))
-    return kernel / kernel.sum()
+    size = float(np.abs(kernel).max())
+    kernel /= size or 1.0  # sums of huge entries overflow
+    total = float(kernel.sum())
+    if not total > 0:
+        raise InputError(message(f"the entries of the kernel {text} add up to {total * size:g}", "a positive sum"))
+    return kernel / total
 
 
 def _array(path: Path, name: str) -> np.ndarray:

@@ -53,7 +53,8 @@ class ConvergenceCertificate:
     def __str__(self) -> str:
         lines = [f"{self.solver}: {self.guarantee.value}.", self.theorem]
         if self.rate is not None:
-            lines.append(f"The distance to the fixed point shrinks at least by the factor {self.rate:.10g} a step.")
+            factor = f"{self.rate:.10g}" if self.rate < 0.9999 else f"1 - {1 - self.rate:.3g}"
+            lines.append(f"The distance to the fixed point shrinks at least by the factor {factor} a step.")
         if self.existence:
             lines.append(f"A fixed point exists: {self.existence}.")
         limit = "any is allowed" if math.isinf(self.step_limit) else f"the limit is {self.step_limit:.6g}"

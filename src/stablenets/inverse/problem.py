@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InputError, message
+from ..core.properties import rounded
 from ..linear import LinearMap
 from ..linear.operator import check_shape
 
@@ -51,8 +52,8 @@ class Problem:
             raise InputError(message(f"ridge={ridge}", "a number that is not negative"))
         self.operator, self.data, self.ridge = operator, data, ridge
         self.norm, self.least = operator.norm_bound(), operator.lower_bound()
-        self.smoothness = _rounded(Fraction(self.norm) ** 2 + Fraction(ridge), math.inf)
-        self.convexity = _rounded(Fraction(self.least) ** 2 + Fraction(ridge), 0.0)
+        self.smoothness = rounded(Fraction(self.norm) ** 2 + Fraction(ridge), math.inf)
+        self.convexity = rounded(Fraction(self.least) ** 2 + Fraction(ridge), 0.0)
         with torch.no_grad():
             self.correlation = operator.adjoint(data)
 
@@ -88,9 +89,3 @@ class Problem:
         residual = (self.gradient(x) + (x - v) / step).flatten(1).norm(dim=1).double()
         sizes = sum(u.flatten(1).norm(dim=1).double() for u in (x, v)) * 4 * torch.finfo(x.dtype).eps / step
         return (residual + self.gradient_error(x) + sizes) / (1 / step + self.convexity)
-
-
-def _rounded(value: Fraction, towards: float) -> float:
-    number = float(value)
-    wrong = Fraction(number) < value if towards > 0 else Fraction(number) > value
-    return math.nextafter(number, towards) if wrong else number

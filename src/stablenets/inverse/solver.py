@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.claims import Claims
 from ..core.component import Component
 from ..core.errors import ClaimError, InputError, message
-from ..core.properties import Averaged, Lipschitz, Property
+from ..core.properties import Averaged, Lipschitz, Property, rounded
 from .problem import Problem
 
 Denoiser = Callable[[Tensor], Tensor]
@@ -103,5 +103,4 @@ def proximal_step(problem: Problem, h: float) -> Claims:
 
 def up(x: Fraction) -> float:
     """The least float that is not below x."""
-    value = float(x)
-    return value if Fraction(value) >= x else math.nextafter(value, math.inf)
+    return rounded(x, math.inf)

@@ -49,7 +49,8 @@ def certify_convergence(
     lipschitz, averaged = whole.get(Lipschitz), whole.get(Averaged)
     rate = lipschitz.bound if lipschitz is not None and lipschitz.bound < 1 else None
     existence = _existence(solver, denoiser, found, rate)
-    if isinstance(solver, FISTA) and (denoiser is None or isinstance(denoiser, Proximal)):
+    proximal = denoiser is None or (isinstance(denoiser, Proximal) and found.get(Averaged) is not None)  # no hooks
+    if isinstance(solver, FISTA) and proximal:
         guarantee, theorem = Guarantee.OBJECTIVE, ACCELERATED
     elif rate is not None:
         guarantee, theorem = Guarantee.CONTRACTION, BANACH

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..core.claims import Claims
 from ..core.errors import InputError, message
-from ..core.properties import Averaged, Lipschitz, Property
+from ..core.properties import Averaged, Lipschitz, Property, rounded
 from ..core.regions import Bounded
 from .base import Layer
 from .chain import claims
@@ -49,11 +49,11 @@ class Relaxed(Layer):
         inner, t, found = claims(self.body), Fraction(self.t), list[Property]()
         averaged, lipschitz = inner.get(Averaged), inner.get(Lipschitz)
         if averaged:
-            found.append(Averaged(_up(t * Fraction(averaged.alpha))))
+            found.append(averaged.relaxed(self.t))
         elif lipschitz and lipschitz.bound <= 1:
             found.append(Averaged(self.t))
         if lipschitz and math.isfinite(lipschitz.bound):
-            found.append(Lipschitz(_up(1 - t + t * Fraction(lipschitz.bound))))
+            found.append(Lipschitz(rounded(1 - t + t * Fraction(lipschitz.bound), math.inf)))
         return Claims(found)
 
     @classmethod
@@ -109,8 +109,3 @@ class Rescaled(Layer):
         yield cls(SoftThreshold(0.5), 3.0)
         for flow in Flow.examples():
             yield cls(flow, 0.3)
-
-
-def _up(x: Fraction) -> float:
-    value = float(x)
-    return value if Fraction(value) >= x else math.nextafter(value, math.inf)

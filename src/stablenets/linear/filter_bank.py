@@ -34,13 +34,13 @@ class FilterBank(LinearMap):
     image, counts half: hence its weight 1/sqrt(2). And |Ex|^2 = 4 |x|^2. So ||A|| is at most the norm of the same
     filters on the torus, and this is at most the supremum of ||symbol(w)|| over all frequencies w. For a vector v,
     |symbol(w) v|^2 is a real trigonometric polynomial of degree kernel_size - 1 in each direction, and one of degree m
-    exceeds its largest value on N equidistant points at most by the factor 1 / cos(pi m / N) (M. Riesz 1914; once for
-    each direction). Large images attain the supremum.
+    exceeds its largest value on N > 2 m equidistant points at most by the factor 1 / cos(pi m / N) (M. Riesz 1914; once
+    for each direction). Large images attain the supremum.
 
     Args:
         channels: of the images.
         filters: a multiple of 4.
-        kernel_size: blocks that a filter sees in each direction, an odd number.
+        kernel_size: blocks that a filter sees in each direction, an odd number below 32.
         stride: side of a block in pixels, 1 or 2: responses are taken once per block.
         offset: how many pixels of the first block lie above and to the left of the image.
         image_size: that of `matrix`, `adjoint` and the power iteration. Any other may be applied.
@@ -66,8 +66,8 @@ class FilterBank(LinearMap):
         super().__init__()
         if channels < 1 or filters < 4 or filters % 4:
             raise InputError(message(f"{channels} channels, {filters} filters", "channels, and filters in fours"))
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise InputError(message(f"kernel_size={kernel_size}", "an odd number"))
+        if not 1 <= kernel_size <= GRID // 4 or kernel_size % 2 == 0:  # Riesz: below GRID / 2, where it is poor
+            raise InputError(message(f"kernel_size={kernel_size}", f"an odd number below {GRID // 4}"))
         if stride not in STRIDES or any(o not in (0, stride // 2) for o in offset):
             raise InputError(message(f"stride={stride}, offset={offset}", "stride 1 or 2, offsets 0 or stride // 2"))
         self.channels, self.filters, self.kernel_size = channels, filters, kernel_size

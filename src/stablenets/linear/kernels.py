@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..core.errors import InputError, message
 
+LARGEST = 4096  # pixels that a kernel may span
+
 
 def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
     """A Gaussian of standard deviation `sigma` (pixels), cut off at 3 sigma or to `size` x `size` entries; float64.
@@ -16,8 +18,8 @@ def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
     >>> gaussian_kernel(1.0).shape, round(float(gaussian_kernel(1.0).sum()), 12)
     (torch.Size([7, 7]), 1.0)
     """
-    if not 0 < sigma < math.inf:
-        raise InputError(message(f"sigma={sigma}", "a positive, finite number of pixels"))
+    if not 0 < sigma <= LARGEST / 6:
+        raise InputError(message(f"sigma={sigma}", f"a positive number of pixels, at most {LARGEST // 6}"))
     count = 2 * math.ceil(3 * sigma) + 1 if size is None else size
     if isinstance(count, bool) or not isinstance(count, int) or count < 1 or count % 2 == 0:
         raise InputError(message(f"size={size!r}", "an odd, positive number of entries"))
@@ -39,8 +41,10 @@ def motion_kernel(length: float, angle: float = 0.0) -> Tensor:
             [0.0000, 0.0000, 0.0000, 0.0000, 0.0000],
             [0.0000, 0.0000, 0.0000, 0.0000, 0.0000]], dtype=torch.float64)
     """
-    if not (0 < length < math.inf and math.isfinite(angle)):
-        raise InputError(message(f"length={length}, angle={angle}", "a positive length in pixels, an angle in degrees"))
+    if not (0 < length <= LARGEST and math.isfinite(angle)):
+        raise InputError(
+            message(f"length={length}, angle={angle}", f"a length of up to {LARGEST} pixels, an angle in degrees")
+        )
     reach = math.ceil(length / 2)
     samples = 2 * math.ceil(64 * length)
     t = (torch.arange(samples, dtype=torch.float64) + 0.5) / samples * length - length / 2

@@ -70,10 +70,11 @@ def explicit_bounds(a: LinearMap) -> tuple[float, float]:
     """A lower bound of the smallest and an upper bound of the largest stretching, by an SVD of the explicit matrix.
 
     Its entries carry the rounding errors of an evaluation at unit vectors, each at most gamma_n of the exact entry of
-    the map with absolute values.
+    the map with absolute values: where terms cancel, that is far more than of the entry itself.
     """
     matrix = a.matrix()
-    entries = sum(a.dot_lengths) * EPS * float(matrix.abs().norm()) if len(matrix) else 0.0
+    eye = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device).view(-1, *a.input_shape)
+    entries = sum(a.dot_lengths) * EPS * float(a._forward(eye, a._weight64().abs()).norm())
     upper = spectral_norm_bound(matrix, entries)
     if len(matrix) < matrix.shape[1]:
         return 0.0, upper

@@ -46,15 +46,19 @@ def run(config: DenoiseConfig, progress: Progress = silent) -> Run:
 def create(config: DenoiseConfig) -> Run:
     """A new run folder for `config`; everything that can be checked in advance is checked before it is made."""
     config = toml.check(config)
-    training, _ = training_files(config.data)
+    training, validation = training_files(config.data)
+    channels = 3 if config.colour else 1
     known = config.data == "bsds500"
     kept = replace(config, data=config.data if known else str(Path(config.data).resolve()), out=None)
-    build(kept)
+    net = build(kept)
+    read_pictures([*training, *validation[:MOST_VALIDATED]], channels, config.crop)
+    with torch.no_grad():
+        net.eval()(torch.zeros(1, channels, config.crop, config.crop), USUAL[0] / 255)  # whether crops are large enough
     environment = machine() | {
         "seconds": 0.0,
         "command": toml.command(kept),
         "pictures": len(training),
-        "parameters": sum(p.numel() for p in build(kept).parameters()),
+        "parameters": sum(p.numel() for p in net.parameters()),
     }
     return Run.create(config.out or f"runs/denoise-{config.network}", kept, environment)
 
@@ -101,7 +105,7 @@ def resume(run: Run, progress: Progress = silent) -> Run:
     with run.work(), threads(config):
         files = training_files(config.data)
         channels = 3 if config.colour else 1
-        validation = read_pictures(files[1][:MOST_VALIDATED], channels)
+        validation = read_pictures(files[1][:MOST_VALIDATED], channels, config.crop)
         if not run.has("model.safetensors"):
             progress("reading pictures", 0, len(files[0]), "")
             pictures = read_pictures(files[0], channels, config.crop)
