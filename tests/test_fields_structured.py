@@ -12,7 +12,9 @@ from stablenets.core.claims import Claims
 from stablenets.core.errors import InputError
 from stablenets.core.properties import (
     Cocoercive,
+    Dissipates,
     DivergenceFree,
+    EnergyForm,
     FirstIntegral,
     Hamiltonian,
     Lipschitz,
@@ -27,11 +29,13 @@ from stablenets.fields import (
     ConvexGradient,
     Coupling,
     Field,
+    GradientField,
     LeakyReLU,
     MassAction,
     MassConserving,
     NormConserving,
     PiecewiseConstant,
+    SeparableHamiltonian,
     Tanh,
     TwoLayerField,
 )
@@ -236,6 +240,16 @@ def test_a_schedule_claims_what_all_its_fields_have_with_the_weakest_constants()
     masses = [next(MassConserving.examples()), large(MassAction(4, 5))]
     assert FirstIntegral(MASS) in PiecewiseConstant(*masses, interval=1.0).claims()
     assert PiecewiseConstant(free((4,)), interval=1.0).claims() != Claims()
+
+
+@pytest.mark.parametrize("kind", [GradientField, SeparableHamiltonian])
+def test_a_schedule_of_fields_with_different_energies_claims_none_of_them(kind):
+    parts = [exact(large(next(kind.examples()), size)) for size in (1.0, 2.0)]
+    f, x = PiecewiseConstant(*parts, interval=1.0), torch.randn(64, 4, dtype=torch.float64)
+    assert not [c for c in f.claims() if isinstance(c, (EnergyForm, Dissipates, FirstIntegral))]
+    (form,) = [c for c in parts[0].claims() if isinstance(c, EnergyForm)]
+    assert float(form.violation(lambda z: f(z, 1.5), x, x).max().detach()) > 0.1  # it would be false
+    assert form in PiecewiseConstant(parts[0], parts[0], interval=1.0).claims()
 
 
 # --- the free branch ----------------------------------------------------------------------------------------------
