@@ -88,6 +88,14 @@ MUTANTS = [
         tests("weight_flow", "orthogonal"),
     ),
     Mutant(
+        "weights: not polished inside a step", WEIGHTS, "return polished(w @ cayley((t - k * h) * s))",
+        "return w @ cayley((t - k * h) * s)", tests("weight_flow", "however_fast"),
+    ),
+    Mutant(
+        "weights: one path for all pieces", WEIGHTS, "_top_saved_tensors_default_hooks(True)",
+        "_top_saved_tensors_default_hooks(True) and None", tests("weight_flow", "finite_differences"),
+    ),
+    Mutant(
         "weights: generator not skew", WEIGHTS, "return g - g.mT", "return g - 0.999 * g.mT",
         tests("weight_flow", "orthogonal"),
     ),
