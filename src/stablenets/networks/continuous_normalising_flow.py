@@ -38,7 +38,7 @@ class ContinuousNormalisingFlow(Layer):
 
     Raises:
         InputError: the shape is not known, or samples of another shape are given.
-        IntegrationError: a sample cannot be solved with adaptive steps.
+        IntegrationError: a sample cannot be solved with adaptive steps (`log_likelihood` is NaN there).
 
     >>> flow = ContinuousNormalisingFlow(TimedField.perceptron(2, 16), shape=(2,))
     >>> flow.log_likelihood(flow.sample(5)).shape
@@ -88,9 +88,12 @@ class ContinuousNormalisingFlow(Layer):
         return end[:, :-1].view_as(z), end[:, -1]
 
     def log_likelihood(self, x: Tensor, *, seed: int = 0) -> Tensor:
-        """log p(x), (batch,), in nats; `seed` is that of Hutchinson's signs, fixed during the solve."""
+        """log p(x), (batch,), in nats, NaN for a sample that cannot be solved.
+
+        `seed` is that of Hutchinson's signs, fixed during the solve.
+        """
         state = self._lifted(x)
-        end = self._solve(self._with_divergence(seed), state, [1.0, 0.0])[-1]
+        end = self._solve(self._with_divergence(seed), state, [1.0, 0.0], strict=False)[-1]
         return -0.5 * end[:, :-1].square().sum(1) - 0.5 * self.entries * LOG_2PI + end[:, -1]
 
     @torch.no_grad()
@@ -101,12 +104,13 @@ class ContinuousNormalisingFlow(Layer):
         z = torch.randn(count, *(self.input_shape or ()), generator=generator, dtype=torch.float64)
         return self(z.to(like))
 
-    def _solve(self, field: Field, x: Tensor, times: list[float]) -> Tensor:
+    def _solve(self, field: Field, x: Tensor, times: list[float], *, strict: bool = True) -> Tensor:
         adaptive = isinstance(self.integrator, EmbeddedRungeKutta)
         steps = None if adaptive else max(1, round(self.steps / (len(times) - 1)))
         return integrate(
-            field, x, times, integrator=self.integrator, steps=steps, gradient=self.gradient, raise_on_failure=adaptive
-        ).states
+            field, x, times, integrator=self.integrator, steps=steps, gradient=self.gradient,
+            raise_on_failure=adaptive and strict,
+        ).states  # fmt: skip
 
     def _lifted(self, x: Tensor) -> Tensor:
         flat = self._checked(x).flatten(1)
