@@ -199,6 +199,13 @@ def test_the_weights_change_at_the_ends_of_the_intervals():
         assert torch.equal(f(x, t), f.fields[k](x))
 
 
+def test_a_schedule_takes_one_time_for_all_samples():
+    f, x = scheduled(), torch.randn(2, 3, dtype=torch.float64)
+    assert torch.equal(f(x, torch.tensor(0.15)), f(x, 0.15))
+    with pytest.raises(InputError, match=r"time for every sample.*joint=True"):
+        f(x, torch.tensor([[0.0], [0.15]]))
+
+
 def test_euler_steps_are_the_lecture_s_residual_network():
     f, x = scheduled(), torch.randn(5, 3, dtype=torch.float64)
     expected = x

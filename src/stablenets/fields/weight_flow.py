@@ -26,8 +26,8 @@ class OrthogonalFlow(nn.Module):
     cay(A) = (I - A / 2)^-1 (I + A / 2) is orthogonal. S(W, t) = G - G^T, with G a perceptron of the entries of W and t.
 
     Rounding errors do not add up: they are taken back after each step, and at every W(t), by W <- W (3 I - W^T W) / 2,
-    which leaves 3/4 of the square of a defect, and no norm above 1. All is computed in float64, and rounded to the dtype of the states at
-    the end.
+    which leaves 3/4 of the square of a defect, and no norm above 1. All is computed in float64, and rounded to the
+    dtype of the states at the end.
 
     The times outside [0, time] continue with the first and the last S.
 

@@ -78,7 +78,9 @@ class ContinuousNormalisingFlow(Layer):
         return self._solve(self.field, self._checked(x), [1.0, 0.0])[-1]
 
     def path(self, z: Tensor, times: int = 11) -> Tensor:
-        """States (times, batch, *shape) on the way from z to phi(z), evenly spaced."""
+        """States (times, batch, *shape) on the way from z to phi(z), evenly spaced, of at least two times."""
+        if times < 2:
+            raise InputError(message(f"times={times}", "at least 2, the first and the last"))
         return self._solve(self.field, self._checked(z), [i / (times - 1) for i in range(times)])
 
     def transport(self, z: Tensor, *, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -104,6 +104,10 @@ def resume(run: Run, progress: Progress = silent) -> Run:
     config = toml.read(run.file("config.toml"), GenerateConfig)
     with run.work(), threads(config):
         points = _points(config)
+        if not np.array_equal(points.learned.mean(0), Scale.of(run).centre):
+            raise InputError(
+                message(f"{config.data} has changed since the run began", "the same points", "Learn anew.")
+            )
         if not run.has("model.safetensors"):
             _learn(run, config, points, progress)
         if not run.has("result.json"):
@@ -286,6 +290,7 @@ def apply(run: Run, options: GenerateConfig) -> str:
     Raises:
         InputError: other options, or columns that the model does not have.
     """
+    options = toml.check(options)
     allowed = GenerateConfig(data=options.data, out=options.out, samples=options.samples, seed=options.seed)
     if options != allowed:
         raise InputError(message("--model beside options of learning", "--data, --samples, --seed and --out alone"))
@@ -303,5 +308,5 @@ def apply(run: Run, options: GenerateConfig) -> str:
     log = model.log_density(rows)
     write_points(out, (*names, "log_density"), np.column_stack([rows, log]))
     failed = int((~np.isfinite(log)).sum())
-    unsolved = f" It is not finite at {failed:,} of them, where the flow could not be solved." if failed else ""
-    return f"Written: {out}. Mean log-likelihood of {len(rows):,} points: {log.mean():.4g} nats.{unsolved}"
+    warning = f" It is not finite at {failed:,} of them." if failed else ""
+    return f"Written: {out}. Mean log-likelihood of {len(rows):,} points: {log.mean():.4g} nats.{warning}"
