@@ -203,7 +203,7 @@ def test_an_integrator_refuses_a_field_that_it_cannot_step():
     with pytest.raises(TypeError) as error:
         Flow(next(ConvexGradient.examples()), StormerVerlet(), h=0.1)
     assert str(error.value).startswith(
-        "StormerVerlet integrates a SplitField, but got ConvexGradient. Integrators that accept it: Euler, "
+        "StormerVerlet integrates a SplitField, but got ConvexGradient. Integrators that accept it: Bosh3, "
     )
     assert Integrator.accepting(next(FreeField.examples())) == Integrator.accepting(next(ConvexGradient.examples()))
     assert "StormerVerlet" in Integrator.accepting(HarmonicOscillator())
@@ -249,9 +249,12 @@ class Saddle:
     force = staticmethod(lambda q, t: q)
 
 
-@pytest.mark.parametrize("integrator", RUNGE_KUTTA)
+@pytest.mark.parametrize("integrator", [p for p in RUNGE_KUTTA if min(p.values[0].b + sum(p.values[0].a, ())) >= 0])
 def test_the_expansion_of_explicit_steps_is_attained_to_first_order(integrator):
-    """x' = -x shrinks by 1 - h + h^2 / 2 - ..., the claim is 1 - h - O(h^2). (`Midpoint` and `Euler` attain it.)"""
+    """x' = -x shrinks by 1 - h + h^2 / 2 - ..., the claim is 1 - h - O(h^2). (`Midpoint` and `Euler` attain it.)
+
+    With a negative weight the bound is weaker, for a Lipschitz constant says nothing about differences of slopes.
+    """
     x = torch.ones(1, 2, dtype=torch.float64)
     for h in (0.1, 0.05, 0.025):
         bound = integrator.transfer(Claims([Lipschitz(1.0)]), h).get(Expansive).bound

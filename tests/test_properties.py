@@ -34,7 +34,7 @@ from stablenets.core.properties import (
     jacobian,
     symplectic_matrix,
 )
-from stablenets.core.regions import Region, StaysIn, TangentTo, Within
+from stablenets.core.regions import Bounded, Region, StaysIn, TangentTo, Within
 
 ROTATION = torch.tensor([[0.6, 0.8], [-0.8, 0.6]], dtype=torch.float64)
 SHEAR = torch.tensor([[1.0, 2.0], [0.0, 1.0]], dtype=torch.float64)
@@ -105,6 +105,7 @@ CASES = {
     "Dissipates": (Dissipates(RADIUS), linear(J - 0.01 * EYE), linear(J + 0.01 * EYE)),
     "EnergyForm, conserved": (EnergyForm(RADIUS, True), linear(J), linear(J - 0.01 * EYE)),
     "EnergyForm": (EnergyForm(RADIUS, False), linear(J - 0.01 * EYE), linear(J + 0.01 * EYE)),
+    "Bounded": (Bounded(-1.0, 2.0), lambda x: (9 * x).clamp(-1.0, 2.0), lambda x: (9 * x).clamp(-1.0, 2.01)),
     "StaysIn": (StaysIn(CIRCLE), linear(ROTATION), linear(1.001 * ROTATION)),
     "TangentTo": (TangentTo(CIRCLE), linear(J), linear(J + 0.01 * EYE)),
     "Within": (Within(CIRCLE, FirstIntegral(RADIUS)), linear(J), linear(J - 0.01 * EYE)),
@@ -125,7 +126,7 @@ def test_every_property_has_a_case():
 def test_violations_are_one_number_per_sample_without_a_dimension(claim: Property, true, false):
     x, y = states(5)
     assert claim.violation(true, x, y).shape == (5,)
-    if "sin" in repr(false) or isinstance(claim, (Lipschitz, Symplectic, Invertible, Expansive)):
+    if "sin" in repr(false) or isinstance(claim, (Lipschitz, Symplectic, Invertible, Expansive, Bounded)):
         return  # nonlinear maps, or a derivative that is no difference
     torch.testing.assert_close(claim.violation(false, 1e3 * x, 1e3 * y), claim.violation(false, x, y))
 
@@ -185,6 +186,7 @@ CLOSED = {
     Positive(): Positive(),
     Averaged(0.5): Averaged(math.nextafter(2 / 3, 1)),  # rounded up
     StaysIn(CIRCLE): StaysIn(CIRCLE),
+    Bounded(-1.0, 2.0): Bounded(-1.0, 2.0),
 }
 
 
@@ -196,7 +198,9 @@ def test_what_is_closed_under_composition(claim: Property):
 @pytest.mark.parametrize("a", ALL, ids=repr)
 def test_nothing_else_follows(a: Property):
     for b in ALL:
-        if type(a) is type(b) and (type(a) in map(type, CLOSED)) and (not isinstance(a, Preserves) or a == b):
+        if isinstance(a, Bounded):  # values of the later map, whatever came first
+            assert a.after(b) == a
+        elif type(a) is type(b) and (type(a) in map(type, CLOSED)) and (not isinstance(a, Preserves) or a == b):
             assert a.after(b) is not None
         else:
             assert a.after(b) is None

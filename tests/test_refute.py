@@ -76,6 +76,7 @@ CASES = [
     Case(p.EnergyForm(ENERGY, conserved=True), spin, lambda x: spin(x) + 0.2 * bump(x) * x),
     Case(p.SymmetricJacobian(), minus, lambda x: -x + 0.2 * bump(x) * spin(x)),
     Case(p.QuasiPositive(), lambda x: x.flip(1).abs(), lambda x: x.flip(1).abs() - 9 * bump(x)),
+    Case(r.Bounded(0.0, 1.0), torch.sigmoid, lambda x: torch.sigmoid(x) + 2 * bump(x)),
     Case(r.StaysIn(SPHERE), rotate, lambda x: rotate(x) * (1 + 0.1 * bump(2.4 * x))),
     Case(r.TangentTo(SPHERE), spin, lambda x: spin(x) + 0.2 * bump(2.4 * x) * x),
     Case(r.Within(SPHERE, p.FirstIntegral(ENERGY)), spin, lambda x: spin(x) + 0.2 * bump(2.4 * x) * x),

@@ -37,7 +37,7 @@ class SecondOrder(Field):
     Reference: Norcliffe, Bodnar, Day, Simidjievski & Lio (2020), On second order behaviour in augmented neural ODEs.
 
     >>> f = SecondOrder(nn.Linear(4, 2))
-    >>> f(torch.ones(3, 4))[:, :2]
+    >>> f(torch.ones(3, 4))[:, :2].detach()
     tensor([[1., 1.],
             [1., 1.],
             [1., 1.]])

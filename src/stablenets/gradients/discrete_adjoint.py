@@ -41,7 +41,7 @@ class DiscreteAdjoint(Gradient):
     torch.Size([1, 2])
     """
 
-    def __init__(self, together: int = 4) -> None:
+    def __init__(self, together: int = 8) -> None:
         super().__init__()
         if together < 1:
             raise InputError(message(f"together={together}", "at least 1"))

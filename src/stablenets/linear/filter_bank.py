@@ -90,7 +90,7 @@ class FilterBank(LinearMap):
     def bank(self, weight: Tensor) -> Tensor:
         """All filters (filters, channels stride^2, kernel_size, kernel_size), on images whose blocks are channels."""
         mirrored = torch.cat([weight, weight.flip(3), weight.flip(2), weight.flip(2, 3)])
-        return F.pixel_unshuffle(mirrored, self.stride) if self.stride > 1 else mirrored
+        return _blocks(mirrored, self.stride)
 
     def analyse(self, x: Tensor, bank: Tensor) -> Tensor:
         """The responses to the images `x`, with all filters given."""
@@ -99,14 +99,14 @@ class FilterBank(LinearMap):
             raise InputError(message(given, f"(batch, {self.channels}, height, width)"))
         rows, columns = self._axes(*x.shape[2:])
         extended = columns.extend(rows.extend(x, 2), 3)
-        blocks = F.pixel_unshuffle(extended, self.stride) if self.stride > 1 else extended
+        blocks = _blocks(extended, self.stride)
         return self._weigh(F.conv2d(blocks, bank), rows, columns)
 
     def synthesise(self, z: Tensor, bank: Tensor, size: tuple[int, int]) -> Tensor:
         """The adjoint of `analyse` for images of that size."""
         rows, columns = self._axes(*size)
         blocks = F.conv_transpose2d(self._weigh(z, rows, columns), bank)
-        extended = F.pixel_shuffle(blocks, self.stride) if self.stride > 1 else blocks
+        extended = _pixels(blocks, self.stride)
         return rows.fold(columns.fold(extended, 3), 2)
 
     def _weigh(self, z: Tensor, rows: Mirror, columns: Mirror) -> Tensor:
@@ -156,3 +156,17 @@ class FilterBank(LinearMap):
         ):
             bank.weight.data *= 3
             yield bank
+
+
+def _blocks(x: Tensor, stride: int) -> Tensor:
+    """Blocks of stride x stride pixels as channels. (PyTorch's own function leaves an empty batch as it is.)"""
+    if len(x):
+        return F.pixel_unshuffle(x, stride)
+    return x.new_zeros(0, x.shape[1] * stride**2, x.shape[2] // stride, x.shape[3] // stride)
+
+
+def _pixels(x: Tensor, stride: int) -> Tensor:
+    """The inverse of `_blocks`."""
+    if len(x):
+        return F.pixel_shuffle(x, stride)
+    return x.new_zeros(0, x.shape[1] // stride**2, x.shape[2] * stride, x.shape[3] * stride)

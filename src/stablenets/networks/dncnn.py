@@ -27,6 +27,7 @@ class DnCNN(Denoiser):
 
     Reference: Zhang, Zuo, Chen, Meng & Zhang (2017), Beyond a Gaussian denoiser.
 
+    >>> import torch
     >>> DnCNN(1, depth=3, width=4).eval()(torch.rand(1, 1, 9, 12), 0.1).shape
     torch.Size([1, 1, 9, 12])
     """

@@ -23,7 +23,9 @@ from .options import ClassifyConfig, Config
 
 SIZES = ("patch", "channels", "blocks", "hidden", "dense_width", "dense_blocks", "time")
 # option -> the arguments that it stands for
-NETWORK_OPTIONS = {name: (name,) for name in (*SIZES, "mean", "truncated_head", "plain")}
+NETWORK_OPTIONS = {name: (name,) for name in (*SIZES, "depth", "rate", "mean", "truncated_head", "plain")} | {
+    "flow_steps": ("steps",)
+}
 LOSS_OPTIONS = {name: (name,) for name in ("temperature", "radius", "gamma", "beta")} | {"margin": ("margin", "offset")}
 
 

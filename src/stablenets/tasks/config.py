@@ -17,13 +17,13 @@ from .options import KINDS, ClassifyConfig, Config, DenoiseConfig, GenerateConfi
 
 C = TypeVar("C", ClassifyConfig, SimulateConfig, GenerateConfig, DenoiseConfig, RestoreConfig)
 COUNTS = (
-    *("epochs", "batch_size", "train_limit", "test_limit", "evaluate_every", "attack_steps", "threads"),
+    *("epochs", "batch_size", "train_limit", "test_limit", "evaluate_every", "attack_steps", "threads", "flow_steps"),
     *("patch", "hidden", "dense_width", "width", "horizon"),
     *("points", "depth", "solver_steps", "probes", "samples"),
     *("filters", "kernel_size", "stride", "crop", "iterations"),
 )
 AT_LEAST_ZERO = ("weight_decay", "dense_blocks", "shift", "margin", "gamma", "beta", "steps", "refine", "likelihood")
-POSITIVE = ("low", "peak", "temperature", "radius", "time", "step")
+POSITIVE = ("low", "peak", "temperature", "radius", "time", "rate", "step")
 
 
 def kind_of(options: type) -> str:

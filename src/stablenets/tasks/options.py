@@ -45,6 +45,9 @@ class ClassifyConfig:
         dense_blocks: Number of dense blocks.
         time: Integration time of each block, in as many steps as its weights need. By default one step of the
             largest size that the weights allow. ode-net, contracting-net: length of the flow.
+        depth: Number of 3 x 3 convolutions of conv-net.
+        flow_steps: Steps of RK4 in the flow of ode-net.
+        rate: At which states approach each other in the flow of contracting-net.
         mean: Subtracted from the images, a number for each channel.
         truncated_head: The first features are the scores, in place of a normalised head (convex-potential-net).
         plain: Full steps and ordinary initial weights (res-net).
@@ -84,6 +87,9 @@ class ClassifyConfig:
     dense_width: int | None = None
     dense_blocks: int | None = None
     time: float | None = None
+    rate: float | None = None
+    depth: int | None = None
+    flow_steps: int | None = None
     mean: tuple[float, ...] | None = None
     truncated_head: bool | None = None
     plain: bool | None = None

@@ -21,7 +21,7 @@ def extension_points() -> dict[str, type[Component]]:
     """Every class with a registry of its own, by name.
 
     >>> sorted(extension_points())[:4]
-    ['Activation', 'Attack', 'Field', 'Gradient']
+    ['Activation', 'Attack', 'Denoiser', 'Field']
     """
     points, queue = {}, [Component]
     while queue:
