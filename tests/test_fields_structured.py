@@ -12,7 +12,9 @@ from stablenets.core.claims import Claims
 from stablenets.core.errors import InputError
 from stablenets.core.properties import (
     Cocoercive,
+    Dissipates,
     DivergenceFree,
+    EnergyForm,
     FirstIntegral,
     Hamiltonian,
     Lipschitz,
@@ -27,11 +29,13 @@ from stablenets.fields import (
     ConvexGradient,
     Coupling,
     Field,
+    GradientField,
     LeakyReLU,
     MassAction,
     MassConserving,
     NormConserving,
     PiecewiseConstant,
+    SeparableHamiltonian,
     Tanh,
     TwoLayerField,
 )
@@ -195,6 +199,13 @@ def test_the_weights_change_at_the_ends_of_the_intervals():
         assert torch.equal(f(x, t), f.fields[k](x))
 
 
+def test_a_schedule_takes_one_time_for_all_samples():
+    f, x = scheduled(), torch.randn(2, 3, dtype=torch.float64)
+    assert torch.equal(f(x, torch.tensor(0.15)), f(x, 0.15))
+    with pytest.raises(InputError, match=r"time for every sample.*joint=True"):
+        f(x, torch.tensor([[0.0], [0.15]]))
+
+
 def test_euler_steps_are_the_lecture_s_residual_network():
     f, x = scheduled(), torch.randn(5, 3, dtype=torch.float64)
     expected = x
@@ -236,6 +247,16 @@ def test_a_schedule_claims_what_all_its_fields_have_with_the_weakest_constants()
     masses = [next(MassConserving.examples()), large(MassAction(4, 5))]
     assert FirstIntegral(MASS) in PiecewiseConstant(*masses, interval=1.0).claims()
     assert PiecewiseConstant(free((4,)), interval=1.0).claims() != Claims()
+
+
+@pytest.mark.parametrize("kind", [GradientField, SeparableHamiltonian])
+def test_a_schedule_of_fields_with_different_energies_claims_none_of_them(kind):
+    parts = [exact(large(next(kind.examples()), size)) for size in (1.0, 2.0)]
+    f, x = PiecewiseConstant(*parts, interval=1.0), torch.randn(64, 4, dtype=torch.float64)
+    assert not [c for c in f.claims() if isinstance(c, (EnergyForm, Dissipates, FirstIntegral))]
+    (form,) = [c for c in parts[0].claims() if isinstance(c, EnergyForm)]
+    assert float(form.violation(lambda z: f(z, 1.5), x, x).max().detach()) > 0.1  # it would be false
+    assert form in PiecewiseConstant(parts[0], parts[0], interval=1.0).claims()
 
 
 # --- the free branch ----------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stablenets import cli
-from stablenets.core.errors import InputError
+from stablenets.core.errors import InputError, IntegrationError
 from stablenets.data.points import find_points, read_points, write_points
 from stablenets.layers.files import weights_hash
 from stablenets.report.generate import build_generation, sentence
@@ -103,10 +104,27 @@ def test_samples_and_scores_of_a_model(run: Run, csv: Path, tmp_path: Path, caps
     names, rows = read_points(tmp_path / "scored.csv")
     assert names == ("mass", "length", "log_density")
     assert rows[:, 2] == pytest.approx(Model.open(run).log_density(rows[:, :2]), abs=1e-4)
-    for more in (["--steps", "3"], ["--out", "x.txt"]):
+    for more in (["--steps", "3"], ["--out", "x.txt"], ["--samples", "-5"], ["--resume", str(run.path)]):
         with pytest.raises(SystemExit) as end:
             cli.main([*words, *more])
         assert end.value.code == 2
+
+
+def test_points_come_back_with_all_digits_and_names(tmp_path: Path):
+    names, rows = ("time, s", 'a "b"'), np.array([[1732699234.123456, 0.1], [-1e-300, 1 / 3]])
+    write_points(tmp_path / "points.csv", names, rows)
+    assert read_points(tmp_path / "points.csv")[0] == names
+    assert np.array_equal(read_points(tmp_path / "points.csv")[1], rows)
+
+
+def test_points_that_cannot_be_solved(run: Run):
+    """One of them costs its own likelihood only."""
+    model = Model.open(run)
+    model.flow.integrator.max_steps = 2
+    near = model.scale.outwards(torch.zeros(1, 2))
+    with pytest.raises(IntegrationError):
+        model.sample(5, 0)
+    assert np.isnan(model.log_density(near + np.array([[0.0, 0.0], [1e6, 1e6]]))).any()
 
 
 def test_the_command(tmp_path: Path, capsys):
@@ -133,6 +151,9 @@ def test_the_command(tmp_path: Path, capsys):
         ("a,b\n1,inf\n", "line 2, column b"),
         ("a,a\n1,2\n", "different names"),
         ("a,b\n" + "1,2\n" * 100, "the column a is constant"),
+        ("a,b\n" + "0.1,2\n" * 95 + "5,3\n" + "0.1,2\n" * 4, "the column a of the points .* deviation 0"),
+        ("a,b\n" + "1e300,2\n-1e300,3\n" * 60, "the column a .* deviation inf"),
+        ("a,b\n", "a header and no points"),
         ("a,b\n" + "".join(f"{i},{i * i}\n" for i in range(40)), "32 rows to learn from; needed: at least 50"),
     ],
 )
@@ -159,6 +180,19 @@ def test_files_that_are_refused(tmp_path: Path, text: str, words: str):
 def test_options_that_are_refused(tmp_path: Path, change: dict, words: str):
     with pytest.raises(InputError, match=words):
         generate.create(replace(TINY, **({"data": "moons", "out": str(tmp_path / "run")} | change)))
+
+
+def test_data_that_change_are_noticed_even_when_all_is_learned(tmp_path: Path):
+    path, rows = tmp_path / "own.csv", np.random.default_rng(0).standard_normal((80, 2))
+    write_points(path, ("a", "b"), rows)
+    run = generate.run(replace(TINY, data=str(path), out=str(tmp_path / "run")))
+    write_points(path, ("a", "b"), np.concatenate([rows, rows[:1]]))
+    with pytest.raises(InputError, match="has changed since the run began"):
+        generate.resume(run)
+
+
+def test_the_largest_seed(tmp_path: Path):
+    generate.run(replace(TINY, data="moons", out=str(tmp_path / "run"), steps=1, seed=2**63 - 1))
 
 
 def test_a_likelihood_that_is_not_finite_is_said():

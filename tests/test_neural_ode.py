@@ -22,7 +22,9 @@ from stablenets.core.properties import (
     Invariant,
     Lipschitz,
     OneSidedLipschitz,
+    Positive,
     Preserves,
+    QuasiPositive,
 )
 from stablenets.fields import Contracting, ConvexGradient, EquilibriumContracting, FreeField, SkewLinear, Tanh
 from stablenets.fields.exact import exact_flow
@@ -216,6 +218,7 @@ def test_constants_of_exact_flows_are_attained():
     kept = exact_flow(Claims([FirstIntegral(v), DivergenceFree(), Cocoercive(1.0)]), 1.0)
     assert exact_flow(Claims([OneSidedLipschitz(-1.0)]), 0.0) == (Lipschitz(1.0),), "and nothing else"
     assert Preserves(v) in kept and kept.get(Lipschitz) == Lipschitz(1.0)
+    assert exact_flow(Claims([QuasiPositive()]), 1.0) == (Positive(),), "no volume"
 
 
 def test_times_of_exact_flows():

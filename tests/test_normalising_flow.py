@@ -103,6 +103,17 @@ def test_hutchinsons_estimate_is_unbiased_and_fixed_during_a_solve():
     assert (found - exact).abs().max() < 0.5
 
 
+def test_hutchinsons_signs_belong_to_places():
+    """Samples that are done leave the batch of a solve with steps of their own: others would get their signs."""
+    field, x = large(ConvexGradient(Dense(4, 6))).double(), torch.randn(6, 5, dtype=torch.float64)
+    estimate = WithDivergence(field, probes=3)
+    assert torch.allclose(estimate(x)[:2], estimate(x[:2]), rtol=1e-12), "whatever follows in the batch"
+    with pytest.raises(InputError, match=r"time for every sample.*joint=True"):
+        flow(probes=2, integrator=Dopri5(joint=False)).log_likelihood(x[:, :3])
+    with pytest.raises(InputError, match="times=1"):
+        flow().path(x[:, :3], 1)
+
+
 def test_gradients_of_the_likelihood_against_finite_differences():
     net = ContinuousNormalisingFlow(large(TimedField.perceptron(2, 5, 1), 1.0).double(), RK4(), steps=5, shape=(2,))
     x, weight = torch.randn(4, 2, dtype=torch.float64), net.field.module[0].weight

@@ -15,7 +15,7 @@ from stablenets.fields import ReLU, SecondOrder, TimedField, WeightFlow
 from stablenets.fields.examples import large
 from stablenets.fields.timed import with_time
 from stablenets.fields.weight_flow import cayley, polished
-from stablenets.gradients import DiscreteAdjoint
+from stablenets.gradients import Checkpointed, DiscreteAdjoint
 from stablenets.integrators import RK4, Dopri5
 from stablenets.layers import Flow
 from stablenets.linear import Dense
@@ -45,6 +45,15 @@ def test_weights_stay_orthogonal(dtype, most, features, steps):
             assert torch.linalg.matrix_norm(w.mT @ w - eye, 2) <= most
             assert torch.linalg.matrix_norm(w, 2) <= 1 + 6e-8 * features**0.5
         assert (f.weights(20.0) - first).norm() > 1, "and they do move"
+
+
+def test_weights_stay_orthogonal_however_fast_they_turn():
+    f = field(5, steps=4).double()
+    with torch.no_grad():
+        f.weights.outer.weight.mul_(1e8)
+        for t in (0.1, 0.5, 0.77, 1.0, 1.4):
+            w = f.weights(t)
+            assert float((w.mT @ w - torch.eye(5, dtype=torch.float64)).norm()) <= 1e-13
 
 
 def test_weights_solve_their_equation():
@@ -87,7 +96,9 @@ def test_claims_are_nearly_attained():
     assert flow.eval().claims().get(Lipschitz) == Lipschitz(1.0) and flow.step_count >= 15
 
 
-@pytest.mark.parametrize("gradient", [None, DiscreteAdjoint()], ids=["backpropagation", "adjoint"])
+@pytest.mark.parametrize(
+    "gradient", [None, DiscreteAdjoint(), Checkpointed(2)], ids=["backpropagation", "adjoint", "checkpointed"]
+)
 def test_gradients_against_finite_differences(gradient):
     """Twice in a row, since the weights' path is kept between solves."""
     f = field(3, scale=1.0, steps=4).double()

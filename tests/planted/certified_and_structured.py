@@ -740,6 +740,13 @@ MUTANTS = [
         ("test_fields_structured.py", "-k", "schedule_claims"),
     ),
     Mutant(
+        "schedule: the energy of the first field",
+        "core/properties.py",
+        "return type(self), self.energy",
+        "return type(self)",
+        ("test_fields_structured.py", "-k", "schedule_of"),
+    ),
+    Mutant(
         "contraction: rate doubled",
         "fields/contraction.py",
         "OneSidedLipschitz(-self.rate)",

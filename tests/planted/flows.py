@@ -27,7 +27,7 @@ MUTANTS = [
     Mutant(
         "exact flow: every divergence is zero", EXACT,
         "case QuasiPositive():\n                found.append(Positive())",
-        "case QuasiPositive() | OneSidedLipschitz(_):\n                found.append(VolumePreserving())",
+        "case QuasiPositive():\n                found += [Positive(), VolumePreserving()]",
         tests("neural_ode", "attained"),
     ),
     Mutant(
@@ -49,6 +49,10 @@ MUTANTS = [
     Mutant(
         "divergence: one column short", DIVERGENCE, "traces.sum(0) if self", "traces[1:].sum(0) if self",
         tests("normalising_flow", "determinants or trace"),
+    ),
+    Mutant(
+        "Hutchinson: a time for every sample", DIVERGENCE, "if self.probes is not None and isinstance(t, Tensor)",
+        "if False and isinstance(t, Tensor)", tests("normalising_flow", "signs_belong"),
     ),
     Mutant(
         "Hutchinson: signs with a mean", DIVERGENCE, "(2 * signs - 1)", "(2 * signs)",
@@ -86,6 +90,14 @@ MUTANTS = [
     Mutant(
         "weights: not polished", WEIGHTS, "w = polished(w @ cayley(h * s))", "w = w @ cayley(h * s).float().double()",
         tests("weight_flow", "orthogonal"),
+    ),
+    Mutant(
+        "weights: not polished inside a step", WEIGHTS, "return polished(w @ cayley((t - k * h) * s))",
+        "return w @ cayley((t - k * h) * s)", tests("weight_flow", "however_fast"),
+    ),
+    Mutant(
+        "weights: one path for all pieces", WEIGHTS, "_top_saved_tensors_default_hooks(True)",
+        "_top_saved_tensors_default_hooks(True) and None", tests("weight_flow", "finite_differences"),
     ),
     Mutant(
         "weights: generator not skew", WEIGHTS, "return g - g.mT", "return g - 0.999 * g.mT",

@@ -46,6 +46,8 @@ def generate(
     from ..tasks.run_folder import Run
 
     if model is not None:
+        if resume is not None or config is not None:
+            raise InputError(message("--model beside --resume or --config", "--model RUN, --data, --samples, --out"))
         done = task.apply(Run.open(model), options or GenerateConfig())
         return None if progress == "json" else say(done)
     if resume is not None and (options is not None or config is not None):

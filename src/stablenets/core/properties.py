@@ -389,6 +389,12 @@ class EnergyForm(Property):
     def implies(self) -> tuple[Property, ...]:
         return (FirstIntegral(self.energy) if self.conserved else Dissipates(self.energy),)
 
+    def stronger(self, other: Property) -> bool:
+        return isinstance(other, EnergyForm) and self.conserved and not other.conserved
+
+    def kind(self) -> object:
+        return type(self), self.energy
+
 
 @dataclass(frozen=True)
 class SymmetricJacobian(Property):

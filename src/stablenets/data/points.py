@@ -100,15 +100,17 @@ def read_points(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
                 given = f"{path}, line {line}, column {name}: {cell.strip()!r}"
                 raise InputError(message(given, "a finite number", "Leave out the rows that are not complete."))
         rows.append([float(cell) for cell in cells])
+    if not rows:
+        raise InputError(message(f"{path} has a header and no points", NEEDED))
     return names, np.array(rows, dtype=np.float64).reshape(-1, len(names))
 
 
 def write_points(path: Path, names: Iterable[str], rows: np.ndarray) -> None:
-    """Write a CSV file that `read_points` reads, with all digits of float32, whole or not at all."""
+    """Write a CSV file that `read_points` reads, with all digits, whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    lines = [",".join(names), *(",".join(f"{v:.9g}" for v in row) for row in rows)]
     try:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([list(names), *rows.tolist()])
         temporary.replace(path)
     except OSError as error:
         raise InputError(message(f"{path} cannot be written ({error.strerror})", "a writable folder")) from None

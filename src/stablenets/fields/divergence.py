@@ -26,7 +26,8 @@ class WithDivergence(Field):
     The trace is exact, by d forward derivatives, or Hutchinson's estimate, the mean over `probes` of e^T Df e with
     random signs e: unbiased, at the cost of one derivative each. The signs are a function of `seed` and of the place in
     the batch alone, so they stay the same during a solve, which is the solve of one deterministic equation (Grathwohl
-    et al. 2019). Draw another seed for the next one.
+    et al. 2019). Draw another seed for the next one. With steps of its own for every sample the batch, and so the
+    places, would change during the solve: that is refused.
 
     Args:
         field: f on states of the shape `shape`.
@@ -35,7 +36,7 @@ class WithDivergence(Field):
         seed: of the signs.
 
     Raises:
-        InputError: the shape is not known, or there are no probes.
+        InputError: the shape is not known, or there are no probes; when called, probes and a time for every sample.
 
     >>> WithDivergence(ConvexGradient(Dense(2, 3)))(torch.zeros(5, 3)).shape
     torch.Size([5, 3])
@@ -55,6 +56,9 @@ class WithDivergence(Field):
 
     def forward(self, x: Tensor, t: Any = 0.0) -> Tensor:
         state = x[:, :-1]
+        if self.probes is not None and isinstance(t, Tensor) and t.dim():  # places change as samples are done
+            todo = "Take one step size for all samples (joint=True), or the exact trace."
+            raise InputError(message("Hutchinson's estimate with a time for every sample", "one time for all", todo))
         time = t.reshape(-1, *[1] * len(self.sample_shape)) if isinstance(t, Tensor) and t.dim() else t
 
         def f(y: Tensor) -> Tensor:
@@ -78,8 +82,8 @@ class WithDivergence(Field):
         if self.probes is None:
             return torch.eye(x.shape[1], dtype=x.dtype, device=x.device).unsqueeze(1).expand(-1, len(x), -1)
         generator = torch.Generator().manual_seed(self.seed)
-        signs = torch.randint(2, (self.probes, *x.shape), generator=generator, dtype=torch.int8)
-        return (2 * signs - 1).to(x.dtype).to(x.device)
+        signs = torch.randint(2, (len(x), self.probes, x.shape[1]), generator=generator, dtype=torch.int8)
+        return (2 * signs - 1).transpose(0, 1).to(x.dtype).to(x.device)
 
     def claims(self, norm: Norm = upper_bound) -> Claims:
         return Claims()

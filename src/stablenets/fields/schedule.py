@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -50,11 +50,16 @@ class PiecewiseConstant(Field):
         self.fields, self.interval = nn.ModuleList(fields), interval
         self.state_shape = fields[0].state_shape
 
-    def at(self, t: float) -> int:
+    def at(self, t: Any) -> int:
         """The index of the field at time `t`."""
+        if isinstance(t, Tensor):
+            if t.numel() != 1:
+                todo = "Take one step size for all samples (joint=True)."
+                raise InputError(message("PiecewiseConstant with a time for every sample", "one time for all", todo))
+            t = float(t.detach())
         return min(max(math.floor(t / self.interval + 1e-9), 0), len(self.fields) - 1)
 
-    def forward(self, x: Tensor, t: float = 0.0) -> Tensor:
+    def forward(self, x: Tensor, t: Any = 0.0) -> Tensor:
         return self.fields[self.at(t)](x, t)
 
     def claims(self, norm: Norm = upper_bound) -> Claims:

@@ -25,9 +25,9 @@ class OrthogonalFlow(nn.Module):
     transform): W(t_k + s) = W_k cay(s S_k), 0 <= s <= h, where S_k = S(W_k cay(h S(W_k, t_k) / 2), t_k + h / 2) and
     cay(A) = (I - A / 2)^-1 (I + A / 2) is orthogonal. S(W, t) = G - G^T, with G a perceptron of the entries of W and t.
 
-    Rounding errors do not add up: they are taken back after each step by W <- W (3 I - W^T W) / 2, which leaves 3/4 of
-    the square of a defect, and no norm above 1. All is computed in float64, and rounded to the dtype of the states at
-    the end.
+    Rounding errors do not add up: they are taken back after each step, and at every W(t), by W <- W (3 I - W^T W) / 2,
+    which leaves 3/4 of the square of a defect, and no norm above 1. All is computed in float64, and rounded to the
+    dtype of the states at the end.
 
     The times outside [0, time] continue with the first and the last S.
 
@@ -61,16 +61,18 @@ class OrthogonalFlow(nn.Module):
         number = float(t.detach()) if isinstance(t, Tensor) else t
         k = min(max(math.floor(number / h + 1e-9), 0), self.steps - 1)
         w, s = path[k]
-        return w @ cayley((t - k * h) * s)
+        return polished(w @ cayley((t - k * h) * s))
 
     def path(self) -> list[tuple[Tensor, Tensor]]:
         """W_k and S_k for all k.
 
-        Kept until a parameter changes, or a backward pass goes through it, which frees its graph.
+        Kept until a parameter changes, or a backward pass goes through it, which frees its graph. Each piece of
+        `gradients.Checkpointed` solves its own, in both passes: a piece must not use what another one has stored.
         """
         if torch._C._are_functorch_transforms_active():
             return self._solve()
-        key = (torch.is_grad_enabled(), [(id(p), p._version) for p in self.parameters()])
+        piece = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        key = (torch.is_grad_enabled(), piece, [(id(p), p._version) for p in self.parameters()])
         if self._path is None or self._path[0] != key:
             found = self._solve()
             self._path = key, found

@@ -38,7 +38,7 @@ class ContinuousNormalisingFlow(Layer):
 
     Raises:
         InputError: the shape is not known, or samples of another shape are given.
-        IntegrationError: a sample cannot be solved with adaptive steps.
+        IntegrationError: a sample cannot be solved with adaptive steps (`log_likelihood` is NaN there).
 
     >>> flow = ContinuousNormalisingFlow(TimedField.perceptron(2, 16), shape=(2,))
     >>> flow.log_likelihood(flow.sample(5)).shape
@@ -78,7 +78,9 @@ class ContinuousNormalisingFlow(Layer):
         return self._solve(self.field, self._checked(x), [1.0, 0.0])[-1]
 
     def path(self, z: Tensor, times: int = 11) -> Tensor:
-        """States (times, batch, *shape) on the way from z to phi(z), evenly spaced."""
+        """States (times, batch, *shape) on the way from z to phi(z), evenly spaced, of at least two times."""
+        if times < 2:
+            raise InputError(message(f"times={times}", "at least 2, the first and the last"))
         return self._solve(self.field, self._checked(z), [i / (times - 1) for i in range(times)])
 
     def transport(self, z: Tensor, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -88,9 +90,12 @@ class ContinuousNormalisingFlow(Layer):
         return end[:, :-1].view_as(z), end[:, -1]
 
     def log_likelihood(self, x: Tensor, *, seed: int = 0) -> Tensor:
-        """log p(x), (batch,), in nats; `seed` is that of Hutchinson's signs, fixed during the solve."""
+        """log p(x), (batch,), in nats, NaN for a sample that cannot be solved.
+
+        `seed` is that of Hutchinson's signs, fixed during the solve.
+        """
         state = self._lifted(x)
-        end = self._solve(self._with_divergence(seed), state, [1.0, 0.0])[-1]
+        end = self._solve(self._with_divergence(seed), state, [1.0, 0.0], strict=False)[-1]
         return -0.5 * end[:, :-1].square().sum(1) - 0.5 * self.entries * LOG_2PI + end[:, -1]
 
     @torch.no_grad()
@@ -101,12 +106,13 @@ class ContinuousNormalisingFlow(Layer):
         z = torch.randn(count, *(self.input_shape or ()), generator=generator, dtype=torch.float64)
         return self(z.to(like))
 
-    def _solve(self, field: Field, x: Tensor, times: list[float]) -> Tensor:
+    def _solve(self, field: Field, x: Tensor, times: list[float], *, strict: bool = True) -> Tensor:
         adaptive = isinstance(self.integrator, EmbeddedRungeKutta)
         steps = None if adaptive else max(1, round(self.steps / (len(times) - 1)))
         return integrate(
-            field, x, times, integrator=self.integrator, steps=steps, gradient=self.gradient, raise_on_failure=adaptive
-        ).states
+            field, x, times, integrator=self.integrator, steps=steps, gradient=self.gradient,
+            raise_on_failure=adaptive and strict,
+        ).states  # fmt: skip
 
     def _lifted(self, x: Tensor) -> Tensor:
         flat = self._checked(x).flatten(1)

@@ -55,7 +55,7 @@ def create(config: GenerateConfig) -> Run:
     points = _points(config)
     named = config.data in NAMED
     kept = replace(config, data=config.data if named else str(Path(config.data).resolve()), out=None)
-    size = points.learned.std(0)
+    size = _spread(points)
     net = build(kept, len(points.names))
     environment = machine() | {
         "seconds": 0.0,
@@ -66,13 +66,25 @@ def create(config: GenerateConfig) -> Run:
         "held_out": len(points.held_out),
         "parameters": sum(p.numel() for p in net.parameters()),
         "centre": points.learned.mean(0).tolist(),
-        "size": np.maximum(size, 1e-3 * size.max()).tolist(),
+        "size": size.tolist(),
     }
     return Run.create(config.out or f"runs/{Path(config.data).stem}-flow", kept, environment)
 
 
 def _points(config: GenerateConfig) -> Points:
     return find_points(config.data, count=config.points, test=config.test, seed=config.seed)
+
+
+def _spread(points: Points) -> np.ndarray:
+    """The standard deviations of the columns, by which they are scaled."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.where(np.ptp(points.learned, 0) > 0, points.learned.std(0), 0.0)
+    for name, value in zip(points.names, found, strict=True):
+        if not 0 < value < math.inf:
+            given = f"the column {name} of the points to learn from has the standard deviation {value:g}"
+            todo = "Leave a constant column out; write very large or very small numbers in another unit."
+            raise InputError(message(given, "one that is positive and finite", todo))
+    return found
 
 
 def build(config: GenerateConfig, entries: int) -> ContinuousNormalisingFlow:
@@ -92,6 +104,10 @@ def resume(run: Run, progress: Progress = silent) -> Run:
     config = toml.read(run.file("config.toml"), GenerateConfig)
     with run.work(), threads(config):
         points = _points(config)
+        if not np.array_equal(points.learned.mean(0), Scale.of(run).centre):
+            raise InputError(
+                message(f"{config.data} has changed since the run began", "the same points", "Learn anew.")
+            )
         if not run.has("model.safetensors"):
             _learn(run, config, points, progress)
         if not run.has("result.json"):
@@ -109,7 +125,7 @@ def _learn(run: Run, config: GenerateConfig, points: Points, progress: Progress)
     settings = {"seed": config.seed, "shape": list(points.learned.shape), "data": float(points.learned.sum())}
 
     def batch(step: int) -> tuple[Tensor, torch.Generator]:
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) % 2**63)
         return x[torch.randint(len(x), (config.batch_size,), generator=generator)], generator
 
     def matching(_: nn.Module, step: int) -> Tensor:
@@ -201,7 +217,7 @@ class Model:
 
     @torch.no_grad()
     def log_density(self, x: np.ndarray, told: Callable[[int], object] = lambda done: None) -> np.ndarray:
-        """log p at points (n, d), in nats; not finite where a solve fails."""
+        """log p at points (n, d), in nats; NaN where a solve fails."""
         found = []
         for i in range(0, len(x), CHUNK):
             found.append(self.flow.log_likelihood(self.scale.inwards(x[i : i + CHUNK])).numpy())
@@ -222,8 +238,8 @@ def _measure(run: Run, config: GenerateConfig, points: Points, progress: Progres
     with torch.no_grad():
         z = torch.randn(PATHS, d, generator=torch.Generator().manual_seed(config.seed), dtype=torch.float64)
         path = model.scale.outwards(model.flow.path(z, FRAMES))
-        u = model.scale.inwards(told[:PATHS])
-        back = float((model.flow(model.flow.inverse(u)) - u).abs().max())
+        u = model.scale.inwards(told[:PATHS][np.isfinite(log[:PATHS])])
+        back = float((model.flow(model.flow.inverse(u)) - u).abs().max()) if len(u) else math.nan
     arrays: dict[str, Any] = {
         "names": np.array(points.names),
         "data": told,
@@ -274,6 +290,7 @@ def apply(run: Run, options: GenerateConfig) -> str:
     Raises:
         InputError: other options, or columns that the model does not have.
     """
+    options = toml.check(options)
     allowed = GenerateConfig(data=options.data, out=options.out, samples=options.samples, seed=options.seed)
     if options != allowed:
         raise InputError(message("--model beside options of learning", "--data, --samples, --seed and --out alone"))
@@ -290,4 +307,6 @@ def apply(run: Run, options: GenerateConfig) -> str:
         raise InputError(message(given, f"those of the model, {', '.join(model.names)}"))
     log = model.log_density(rows)
     write_points(out, (*names, "log_density"), np.column_stack([rows, log]))
-    return f"Written: {out}. Mean log-likelihood of {len(rows):,} points: {log.mean():.4g} nats."
+    failed = int((~np.isfinite(log)).sum())
+    warning = f" It is not finite at {failed:,} of them." if failed else ""
+    return f"Written: {out}. Mean log-likelihood of {len(rows):,} points: {log.mean():.4g} nats.{warning}"
