@@ -71,7 +71,7 @@ class OrthogonalFlow(nn.Module):
         """
         if torch._C._are_functorch_transforms_active():
             return self._solve()
-        piece = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        piece = torch._C._autograd._top_saved_tensors_default_hooks(True)  # pyright: ignore[reportAttributeAccessIssue]
         key = (torch.is_grad_enabled(), piece, [(id(p), p._version) for p in self.parameters()])
         if self._path is None or self._path[0] != key:
             found = self._solve()
