@@ -214,6 +214,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"integrator": RK4(), "h": 0.1, "steps": 3}, "one of h and steps"),
     ({"integrator": RK4(), "h": -0.1}, "h=-0.1; needed: a positive, finite h"),
     ({"integrator": RK4(), "steps": 0}, "steps=0"),
+    ({"integrator": RK4(), "steps": 2.5}, "steps=2.5; needed: a whole number"),
     ({"field": FreeField(nn.Linear(2, 1))}, r"FreeField gives \(2, 1\) of torch.float32 for states \(2, 2\)"),
     ({"field": FreeField(nn.Linear(2, 4)), "integrator": RK4(), "steps": 1}, r"gives \(2, 4\)"),
 ]

@@ -31,8 +31,9 @@ class EulerDenoiser(Denoiser):
     phi_k is odd and non-decreasing with slopes in [0, 1]; 0 < tau_k < 1. So the Euler step G_k is tau_k-averaged
     (Baillon & Haddad 1977). If y -> x_k is a-averaged, or the identity (a = 0), then G_k o x_k is a'-averaged with
     a' = (a + tau - 2 a tau) / (1 - a tau) (Ogura & Yamada 2002), and (1 - theta) (G_k o x_k) + theta I is
-    (1 - theta) a'-averaged: both terms are functions of y. Nothing is asked of the weights, so D is averaged during
-    training and after it.
+    (1 - theta) a'-averaged: both terms are functions of y. Nothing is asked of the weights. What is proved
+    is the map in evaluation mode, whose filters are frozen from the upper bound; while training, a coarser norm, which
+    may be a little too small, takes its place.
 
     **Noise levels.** D_sigma(y) = sigma D(y / sigma): scaling keeps averagedness. The widths of phi_k, tau_k and
     theta_k are learned at `levels` and interpolated between them by log sigma; beyond, those of the nearest level

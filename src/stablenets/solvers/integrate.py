@@ -70,6 +70,8 @@ def integrate(
     clock = Clock(times)
     check(field, x0, clock.start, method)
     way.check(method, "integrate")
+    if steps is not None and not isinstance(steps, int):
+        raise InputError(message(f"steps={steps!r}", "a whole number of steps between two times"))
     for name, value in (("h", h), ("steps", steps)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(message(f"{name}={value}", f"a positive, finite {name}; the times say the direction"))
