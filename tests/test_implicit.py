@@ -69,6 +69,18 @@ def test_the_equation_is_solved_to_four_rounding_errors(integrator, theta: float
     assert float((residual / (x.norm(dim=1) + y.norm(dim=1) * (1 + h * slope))).max()) <= 4 * EPS
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_step_of_which_no_derivative_is_asked_needs_no_jacobian(gradients: bool, monkeypatch: pytest.MonkeyPatch):
+    """The pendulum at h = 0.1: a start, 12 iterations, and one look whether the result has a gradient."""
+    f, x, asked = Pendulum(), torch.randn(500, 2, dtype=torch.float64), []
+    monkeypatch.setattr("stablenets.integrators.solve.jacobians", lambda *_: pytest.fail("nothing is differentiated"))
+    f.register_forward_hook(lambda *_: asked.append(1))
+    with torch.set_grad_enabled(gradients):
+        y = ImplicitMidpoint().step(f, x, 0.1)
+    assert len(asked) <= 14 + gradients
+    assert float(((y - x - 0.1 * f((x + y) / 2)).norm(dim=1) / (x.norm(dim=1) + y.norm(dim=1))).max()) <= 4 * EPS
+
+
 @pytest.mark.parametrize("h", [0.3, 3.0])
 def test_steps_agree_with_scipy(h: float):
     """The implicit Euler step of a convex potential is its proximal point, whatever h."""

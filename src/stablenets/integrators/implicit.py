@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +28,7 @@ from ..core.properties import (
     Symplectic,
 )
 from ..fields.base import Field
-from .base import Integrator
+from .base import Integrator, add_scaled
 from .solve import solve
 
 UP = 1 + 1e-13  # claims are rounded outwards by far more than the few roundings of their formulas
@@ -54,13 +55,13 @@ class ImplicitRungeKutta(Integrator[Field], abc.ABC):
         a, nodes = self.a, [sum(row) for row in self.a]
 
         def increments(z: Tensor, x: Tensor, h: Any) -> Tensor:
-            slopes = [h * f(x + z[:, j], t + c * h) for j, c in enumerate(nodes)]
-            return torch.stack([_sum(row, slopes) for row in a], 1)
+            slopes = [f(x + increment, t + c * h) for increment, c in zip(z.unbind(1), nodes, strict=True)]
+            return torch.stack([_sum([h * weight for weight in row], slopes) for row in a], 1)
 
-        slope = h * f(x, t)
-        start = torch.stack([c * slope for c in nodes], 1)
+        slope = f(x, t)
+        start = torch.stack([c * h * slope for c in nodes], 1)
         z = solve(increments, start, x, h, name=type(self).__name__)
-        return x + _sum(self._weights(), list(z.unbind(1)))
+        return x + _sum(self._weights(), z.unbind(1))
 
     @classmethod
     @functools.cache
@@ -133,6 +134,16 @@ class ImplicitRungeKutta(Integrator[Field], abc.ABC):
 
 class OneStage(ImplicitRungeKutta, abc.ABC):
     """x = z - theta h f(z), x+ = z + (1 - theta) h f(z)."""
+
+    def step(self, f: Field, x: Tensor, h: Any, t: float = 0.0) -> Tensor:
+        """As in the base class; without its sums over stages, which cost a third of the step of a small field."""
+        theta = self.a[0][0]
+
+        def increment(z: Tensor, x: Tensor, h: Any) -> Tensor:
+            return theta * h * f(x + z, t + theta * h)
+
+        z = solve(increment, theta * h * f(x, t), x, h, name=type(self).__name__)
+        return x + z / theta
 
     def _stretch(self, h: float, nu: float, size: float) -> tuple[float, float]:
         """Sharp: with s = <dz, df> / |dz|^2 <= nu and r = |df| / |dz| in [|s|, size], the squared ratio is
@@ -236,10 +247,10 @@ _GAUSS = (
 )
 
 
-def _sum(weights: tuple[float, ...], values: list[Tensor]) -> Tensor:
+def _sum(weights: Sequence[Any], values: Sequence[Tensor]) -> Tensor:
     total = weights[0] * values[0]
     for w, v in zip(weights[1:], values[1:], strict=True):
-        total = total + w * v
+        total = add_scaled(total, v, w)
     return total
 
 

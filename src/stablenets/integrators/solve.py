@@ -60,12 +60,19 @@ def solve(
     """
     if not len(start):
         return start
-    constant = [v.detach() if isinstance(v, Tensor) else v for v in (start, x, h)]
-    active = torch._C._are_functorch_transforms_active()  # their tensors do not say whether they need derivatives
-    z, matrix = _Solve.apply(*constant, g, name, torch.is_grad_enabled() or active, rounding, missed)
-    residual = z - g(z, x, h)
-    if not residual.requires_grad and not active:
-        return z
+    first, at, size = start.detach(), x.detach(), h.detach() if isinstance(h, Tensor) else h
+    if torch._C._are_functorch_transforms_active():  # their tensors do not say whether they need derivatives
+        z, matrix = _Solve.apply(first, at, size, g, name, rounding, missed)
+        residual = z - g(z, x, h)
+    else:
+        with torch.no_grad():
+            z = _solution(first, at, size, g, name, rounding, missed)
+        if not torch.is_grad_enabled():
+            return z
+        residual = z - g(z, x, h)
+        if not residual.requires_grad:
+            return z
+        matrix = inverse(jacobians(g, z, at, size))
     for _ in range(2):
         z = z - times(matrix, residual)
         residual = z - g(z, x, h)
@@ -84,44 +91,49 @@ def jacobians(g: Map, z: Tensor, x: Tensor, h: Any) -> Tensor:
 
 
 def _norm(v: Tensor) -> Tensor:
-    return v.flatten(1).norm(dim=1)
+    return torch.linalg.vector_norm(v.flatten(1), dim=1)
 
 
 def _per_sample(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
+def _solution(start: Tensor, x: Tensor, h: Any, g: Map, name: str, rounding: float, missed: Missed | None) -> Tensor:
+    """z = g(z, x, h), solved for every sample to `rounding` rounding errors."""
+    eps = torch.finfo(start.dtype).eps
+
+    def left(root: Root, x: Tensor) -> Tensor:
+        """In rounding errors; NaN and infinity where nothing is solved."""
+        return root.residual if missed is None else root.residual.maximum(missed(root.z, x, h))
+
+    z, done = _picard(g, start, x, h, eps)
+    if missed is not None:
+        done = done & (missed(z, x, h) <= rounding)
+    open_ = (~done).nonzero().squeeze(1)
+    if len(open_):
+        root = _newton(g, _better(g, start[open_], z[open_], x[open_], h), x[open_], h, eps)
+        z = z.index_copy(0, open_, root.z)
+        open_ = open_[~(left(root, x[open_]) <= rounding)]
+    if len(open_):
+        root = _continued(g, x[open_], start[open_], h, eps)
+        z = z.index_copy(0, open_, root.z)
+        residual = left(root, x[open_])
+        failed = ~(residual <= rounding)
+        if bool(failed.any()):
+            raise _unsolved(name, open_[failed], residual[failed] * eps, len(start), h)
+    return z
+
+
 class _Solve(torch.autograd.Function):
-    """The solution and, if `derivatives`, Newton's inverse matrices there, as one constant operation.
+    """The solution and Newton's inverse matrices there, as one constant operation.
 
     Transforms (vmap, jacrev) see none of its decisions.
     """
 
     @staticmethod
-    def forward(
-        start: Tensor, x: Tensor, h: Any, g: Map, name: str, derivatives: bool, rounding: float, missed: Missed | None
-    ) -> Any:
-        eps = torch.finfo(start.dtype).eps
-
-        def left(root: Root, x: Tensor) -> Tensor:
-            """In rounding errors; NaN and infinity where nothing is solved."""
-            return root.residual if missed is None else root.residual.maximum(missed(root.z, x, h))
-
-        z, done = _picard(g, start, x, h, eps)
-        done = done & (left(Root(z, 0 * _norm(z)), x) <= rounding)
-        open_ = (~done).nonzero().squeeze(1)
-        if len(open_):
-            root = _newton(g, _better(g, start[open_], z[open_], x[open_], h), x[open_], h, eps)
-            z = z.index_copy(0, open_, root.z)
-            open_ = open_[~(left(root, x[open_]) <= rounding)]
-        if len(open_):
-            root = _continued(g, x[open_], start[open_], h, eps)
-            z = z.index_copy(0, open_, root.z)
-            residual = left(root, x[open_])
-            failed = ~(residual <= rounding)
-            if bool(failed.any()):
-                raise _unsolved(name, open_[failed], residual[failed] * eps, len(start), h)
-        return z, inverse(jacobians(g, z, x, h)) if derivatives else z.new_zeros(())
+    def forward(start: Tensor, x: Tensor, h: Any, g: Map, name: str, rounding: float, missed: Missed | None) -> Any:
+        z = _solution(start, x, h, g, name, rounding, missed)
+        return z, inverse(jacobians(g, z, x, h))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -129,7 +141,7 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return (None,) * 8
+        return (None,) * 7
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
