@@ -33,4 +33,18 @@ MUTANTS = (
         "x, y = x[:0], y[:0]",
         ("test_table.py", "-k", "sample_without"),
     ),
+    Mutant(
+        "implicit step: iterated once only and taken as solved",
+        "integrators/solve.py",
+        "return z, change <= ROUNDING * eps",
+        "return z, change <= math.sqrt(eps)",
+        ("test_implicit.py", "-k", "four_rounding or no_derivative"),
+    ),
+    Mutant(
+        "implicit step: the Jacobian for derivatives is taken of another equation",
+        "integrators/solve.py",
+        "matrix = inverse(jacobians(g, z, at, size))",
+        "matrix = inverse(jacobians(g, 0 * z, at, size))",
+        ("test_implicit.py", "-k", "first_and_second"),
+    ),
 )
