@@ -34,7 +34,7 @@ MUTANTS = (
         ("test_table.py", "-k", "sample_without"),
     ),
     Mutant(
-        "implicit step: iterated once only and taken as solved",
+        "implicit step: a coarse solution is taken as solved",
         "integrators/solve.py",
         "return z, change <= ROUNDING * eps",
         "return z, change <= math.sqrt(eps)",
