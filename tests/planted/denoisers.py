@@ -59,8 +59,8 @@ MUTANTS = [
     Mutant(
         "filter gradient: widths multiply before, too",
         FIELD,
-        "self.linear.analyse(x, bank / widths)",
-        "self.linear.analyse(x, bank * widths)",
+        "(filters / widths) @ self.linear.windows(x))\n",
+        "(filters * widths) @ self.linear.windows(x))\n",
         ("test_component.py", "-k", "FilterGradient"),
     ),
     Mutant(

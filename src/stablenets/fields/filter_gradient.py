@@ -66,28 +66,29 @@ class FilterGradient(Field):
         return self.pull(x, 1.0)
 
     def filters(self) -> Tensor:
-        """All filters, scaled."""
+        """All filters, scaled, as rows of a matrix."""
         scale = 1 / self.linear.training_norm() if self.training else self.scale
-        return self.linear.bank(self.linear.weight) * scale
+        return self.linear.bank(self.linear.weight).flatten(1) * scale
 
     def widths(self, place: float = 0.0) -> Tensor:
-        """The widths of all filters, (filters, 1, 1)."""
-        return self.activation.widths(place).repeat(self.linear.filters // self.activation.channels).view(-1, 1, 1)
+        """The widths of all filters, (filters, 1)."""
+        return self.activation.widths(place).repeat(self.linear.filters // self.activation.channels).view(-1, 1)
 
     def pull(self, x: Tensor, h: Any, place: float = 0.0) -> Tensor:
         """h f(x), with the widths at a place between their levels; `h` is a number, or a tensor with a gradient.
 
         w phi(A x / w): widths and h are multiplied into the filters, which are far fewer numbers than the responses.
         """
-        bank, widths = self.filters(), self.widths(place).unsqueeze(1)
-        responses = self.activation.profile(self.linear.analyse(x, bank / widths))
-        return self.linear.synthesise(responses, bank * (-h * widths), (x.shape[2], x.shape[3]))
+        filters, widths = self.filters(), self.widths(place)
+        responses = self.activation.profile((filters / widths) @ self.linear.windows(x))
+        return self.linear.gather((filters * (-h * widths)).T @ responses, (x.shape[2], x.shape[3]))
 
     def potential(self, x: Tensor) -> Tensor:
         """V(x), shape (batch,)."""
         widths = self.widths()
-        scaled = self.linear.analyse(x, self.filters()) / widths
-        return (widths.square() * self.activation.profile.potential(scaled)).flatten(1).sum(1)
+        scaled = (self.filters() / widths) @ self.linear.windows(x)
+        values = widths.square() * self.activation.profile.potential(scaled)
+        return values.sum(0).view(len(x), values.shape[1] // max(1, len(x))).sum(1)
 
     def claims(self, norm: Norm = upper_bound) -> Claims:
         size = norm(self.linear) * (self._safe_scale() if self.training else self.scale)
