@@ -110,8 +110,8 @@ class FilterBank(LinearMap):
         rows, columns = self._axes(*size)
         seen = seen.unflatten(1, (-1, rows.blocks * columns.blocks)).transpose(0, 1)
         side = self.kernel_size * self.stride
-        extended = [axis.size + sum(axis.margins) for axis in (rows, columns)]
-        summed = F.fold(self._weigh(seen, rows, columns), extended, side, stride=self.stride)
+        height, width = (axis.size + sum(axis.margins) for axis in (rows, columns))
+        summed = F.fold(self._weigh(seen, rows, columns), (height, width), side, stride=self.stride)
         return rows.fold(columns.fold(summed, 3), 2)
 
     @staticmethod
