@@ -64,6 +64,20 @@ MUTANTS = [
         ("test_component.py", "-k", "FilterGradient"),
     ),
     Mutant(
+        "filter gradient: groups grow where they are short",
+        FIELD,
+        ".sum(1, keepdim=True).clamp(min=1).rsqrt())",
+        ".sum(1, keepdim=True).rsqrt())",
+        ("test_euler_denoiser.py", "-k", "with_groups"),
+    ),
+    Mutant(
+        "filter gradient: widths differ within a group",
+        FIELD,
+        "or (group_size > 1 and channels * group_size != free)",
+        "or False",
+        ("test_euler_denoiser.py", "-k", "do_not_fit"),
+    ),
+    Mutant(
         "filter gradient: the norm is not squared",
         FIELD,
         "self.activation.slope[1] * size * size",

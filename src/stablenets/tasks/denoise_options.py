@@ -23,6 +23,7 @@ class DenoiseConfig:
         filters: Filters of each step (euler), or channels (dncnn).
         kernel_size: Blocks that a filter sees in each direction (euler).
         stride: Side of the blocks in pixels (euler).
+        group_size: Filters that are cut off together by the length of their responses (euler).
         steps: Steps of Adam.
         batch_size: Crops per step.
         crop: Side of the crops in pixels.
@@ -41,6 +42,7 @@ class DenoiseConfig:
     filters: int = 64
     kernel_size: int = 3
     stride: int = 2
+    group_size: int = 4
     steps: int = 10000
     batch_size: int = 8
     crop: int = 64
