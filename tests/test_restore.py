@@ -191,7 +191,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(folder, tmp_path):
     [
         ({"noise": (30.0, 10.0)}, "the lowest and the highest level"),
         ({"noise": (1.0, 2.0, 3.0)}, "the lowest and the highest level"),
-        ({"filters": 6}, "filters in fours"),
+        ({"filters": 6}, "a multiple of 4 group_size"),
         ({"crop": 100}, "at least 100 x 100"),
         ({"crop": 2}, "what the filters see"),
         ({"data": "/none"}, "there is no folder"),
