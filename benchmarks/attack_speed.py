@@ -6,8 +6,8 @@ A small CNN on MNIST (`small_cnn.py`), l2, the same images, radii and steps for 
 and in each part the sides take turns; ratios are those of the summed CPU times. The peers get the images of a part in
 one batch, as their users call them, and again in batches of 100, the size at which a CPU is quickest.
 
-Our PGD climbs the margin and is stronger than the peers', which climb the cross-entropy. So it runs three times: with all
-steps; on the cross-entropy with the peers' steps, which gives their accuracy; and with a third of the steps.
+Our PGD climbs the margin and is stronger than the peers', which climb the cross-entropy. So it runs three times: with
+all steps; on the cross-entropy with the peers' steps, which gives their accuracy; and with a third of the steps.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def test_our_own_settings_are_at_least_as_strong(ours: PGD, make: Callable[[Any]
 
 
 def test_as_torchattacks_step_by_step() -> None:
-    """With equal settings the same images are broken, but for one in a hundred, and the others end at the same points."""
+    """With equal settings all but one in a hundred of the same images are broken; the others end at the same points."""
     torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is in stablenets[bench] only")
     net, x, y = clean()
     theirs = torchattacks.PGDL2(net, eps=0.6, alpha=0.04, steps=10, random_start=False)(x, y)
