@@ -42,7 +42,9 @@ class Judge:
             self.done += Attempts(len(which), broken, 1.0)
 
 
-def trials(net: nn.Module, proof: Certificate, x: Tensor, radius: Tensor, *, steps: int = 4) -> dict[str, Trial]:
+def trials(
+    net: nn.Module, proof: Certificate, x: Tensor, radius: Tensor, *, steps: int = 4, inflate: float = 1.0
+) -> dict[str, Trial]:
     """By name: what tries to change answers inside certified radii. Every point counts that lies inside.
 
     An attack within a ball has the certified ball of each image. What another one returns counts where it lies inside,
@@ -54,13 +56,15 @@ def trials(net: nn.Module, proof: Certificate, x: Tensor, radius: Tensor, *, ste
         x: images (n, ...), all with a positive radius.
         radius: certified radii (n,) in l2. Of images at least 2 pixels wide those in pixels follow.
         steps: of each attack that has steps.
+        inflate: multiplies all radii, to see that attempts succeed where they are too large.
     """
+    longer = inflate * radius
     found: dict[str, Trial] = {
-        name: lambda cls=cls: _by_attack(cls, net, Judge(proof, x), radius, steps)
+        name: lambda cls=cls: _by_attack(cls, net, Judge(proof, x), longer, steps)
         for name, cls in sorted(Attack.registry.items())
     }
     if x.dim() == 4 and min(x.shape[2:]) >= 2:
-        pixels = deformation_radius(proof, x, radius=radius)
+        pixels = inflate * deformation_radius(proof, x, radius=radius)
         found["ADef's fields, in pixels"] = lambda: _by_adef(net, Judge(proof, x), pixels, steps)
         found["shifts and random fields"] = lambda: _by_shifts(Judge(proof, x), pixels)
         found["pixels that climb alone"] = lambda: _by_pixels(net, proof, x, pixels, steps)
