@@ -351,3 +351,18 @@ def test_deformations_have_targets_too() -> None:
         target = net(x).scatter(1, y[:, None], -math.inf).argmax(1)
     found = ADef(limit=8.0, steps=40).run(net, x, y, target=target)
     assert torch.equal(found.broken, answers(net, found.x_adv) == target) and bool(found.broken.any())
+
+
+def test_the_ensemble_counts_all_vanished_gradients() -> None:
+    """Those towards targets, too: the more targets, the more gradients."""
+    x, y = torch.full((3, 2), 0.5), torch.zeros(3, dtype=torch.int64)
+
+    def flat(z: Tensor) -> Tensor:
+        return torch.tensor([2.0, 1.0, 0.0]) + 0 * z.sum(1, keepdim=True)
+
+    def seen(targets: int) -> int:
+        with pytest.warns(MaskingWarning) as said:
+            Ensemble(0.1, steps=3, targets=targets, queries=1).run(flat, x, y)
+        return int(str(said[0].message).split("vanished in ")[1].split()[0])
+
+    assert seen(2) > seen(1) > seen(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,10 @@ def finish_here(runs: Mapping[str, Run], progress: Progress) -> None:
 
 def test_the_study_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deformations, "finish_all", finish_here)
-    monkeypatch.setattr(deformations, "SHORT", deformations.SHORT | {"dense_width": 32, "dense_blocks": 1})
+    small = deformations.configs()["non-expansive"]
+    small = replace(small, dense_width=32, dense_blocks=1, margin=2.0)
+    every = deformations.configs() | {"non-expansive": small}
+    monkeypatch.setattr(deformations, "configs", lambda: every)
     monkeypatch.setattr(deformations, "QUICK", deformations.QUICK | {"train_limit": None, "epochs": 3})
     folder = deformations.run(data="digits", out=tmp_path / "s", quick=True)
     names = set(deformations.configs())

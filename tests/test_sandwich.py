@@ -16,13 +16,17 @@ import torch
 import fake_runs
 import small_runs
 from stablenets import report
+from stablenets.certify import Certificate
 from stablenets.cli import main
 from stablenets.core.errors import ClaimError, InputError
+from stablenets.layers import load
 from stablenets.linear.deform import deform, size
 from stablenets.report.gaps import l2_gap, pixel_gap
 from stablenets.report.run import load_run
 from stablenets.report.sandwich import contradictions
+from stablenets.tasks import classify
 from stablenets.tasks import deform as task
+from stablenets.tasks.build import read_data
 from stablenets.tasks.run_folder import Run
 from test_report_browser import CHROMIUM, FLAGS
 
@@ -127,6 +131,94 @@ def test_a_wrong_radius_is_an_error_of_the_command(tmp_path: Path, monkeypatch: 
         task.deform(run, limit=2.0)
     assert json.loads(run.file("deformations.json").read_text())["sandwich_ok"] is False
     assert contradictions([load_run(run.path)])
+
+
+def test_rounding_in_another_arithmetic_is_no_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the float32 answers change, nothing is refuted: neither by the command nor on the page."""
+    run = small_runs.copied(tmp_path)
+    task.deform(run)
+    found = arrays(run)["found"]
+    first = int(np.flatnonzero((found > 0) & np.isfinite(found))[0])
+
+    def radius(proof: Certificate, x: torch.Tensor, **_: object) -> torch.Tensor:  # one is as large as what was found
+        certified = torch.zeros(len(x), dtype=torch.float64)
+        certified[first] = 1.001 * float(found[first])
+        return certified
+
+    answers = torch.zeros(100, 10).scatter(1, torch.zeros(100, 1, dtype=torch.int64), 1.0)
+    monkeypatch.setattr(task, "deformation_radius", radius)
+    monkeypatch.setattr(Certificate, "logits", lambda self, x: answers[: len(x)])  # in float64 nothing changes
+    task.deform(run)
+    assert np.isinf(arrays(run)["found"][first]) and not contradictions([load_run(run.path)])
+
+
+def test_attacks_by_minimal_size_are_judged_in_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = small_runs.copied(tmp_path)
+    run.remove("smallest.npz")
+    classify.attack(run, name="DDN", radii=(1.0, 9.0), test_limit=20)
+    found = arrays(run, "smallest.npz")["radius"]
+    first = int(np.flatnonzero((found > 0) & np.isfinite(found))[0])
+    right, logits = Certificate.radius, Certificate.logits
+
+    def radius(self: Certificate, x: torch.Tensor) -> torch.Tensor:
+        certified = right(self, x)
+        certified[first] = 1.2 * found[first]
+        return certified
+
+    monkeypatch.setattr(Certificate, "radius", radius)
+    with pytest.raises(ClaimError, match="refutes the certificate of 1 test images"):
+        classify.attack(run, name="DDN", radii=(1.0, 9.0), test_limit=20)
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(run.path)])
+    assert end.value.code == 1 and contradictions([load_run(run.path)])
+    run.remove("smallest.npz")
+    x = read_data(run.config).x_test[:20]
+    whole = logits(Certificate.load(run.file("certificate.json"), load(run.file("model.safetensors"))), x)
+    same = lambda self, z: whole if len(z) == len(x) else whole[first : first + 1].expand(len(z), -1)  # noqa: E731
+    monkeypatch.setattr(Certificate, "logits", same)
+    with pytest.raises(SystemExit) as end:
+        main(
+            [
+                "attack",
+                str(run.path),
+                *["--attack", "ddn", "--radii", "1", "9", "--test-limit", "20", "--progress", "none"],
+            ]
+        )
+    assert end.value.code == 0 and np.isinf(arrays(run, "smallest.npz")["radius"][first])
+
+
+def test_a_command_fails_where_the_page_says_contradiction(deformed: Run, tmp_path: Path) -> None:
+    """Also where another file than its own is contradicted."""
+    certified = arrays(deformed)["certified"] + 9
+    wrong = changed(deformed, tmp_path / "wrong", "deformations.npz", certified=certified)
+    for words in (["attack", str(wrong.path), "--test-limit", "20"], ["classify", "--resume", str(wrong.path)]):
+        for progress in ("none", "json"):
+            with pytest.raises(SystemExit) as end:
+                main([*words, "--progress", progress])
+            assert end.value.code == 1
+
+
+def test_the_smallest_of_all_attacks_is_kept(deformed: Run, tmp_path: Path) -> None:
+    run = small_runs.copied(tmp_path)
+    classify.attack(run, name="DDN", test_limit=20)
+    ddn = arrays(run, "smallest.npz")
+    classify.attack(run, name="FGSM", radii=(0.8,), test_limit=10)
+    both = arrays(run, "smallest.npz")
+    assert both["indices"].tolist() == sorted({*ddn["indices"].tolist(), *range(10)})
+    at = np.searchsorted(both["indices"], ddn["indices"])
+    assert (both["radius"][at] <= ddn["radius"]).all() and "DDN" in both["attack"]
+    better = ddn["radius"] / 2
+    run.write_arrays("smallest.npz", ddn | {"radius": better, "attack": np.array("mine")})
+    classify.attack(run, name="DDN", test_limit=20)
+    kept = arrays(run, "smallest.npz")
+    finite = np.isfinite(better)
+    assert np.array_equal(kept["radius"][at][finite], better[finite])
+    assert set(kept["attack"][at][finite & (better > 0)]) == {"mine"}
+    gap = l2_gap(load_run(run.path))
+    assert gap is not None and not gap.examples  # no image of theirs is at hand
+    run.file("smallest.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match="Delete it and attack again"):
+        classify.attack(run, name="FGSM", test_limit=10)
 
 
 def test_without_a_certificate(deformed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from .commands.classify import attack, certify, classify, export, verify
 from .commands.deform import deform
 from .commands.denoise import denoise, restore
 from .commands.generate import generate
+from .commands.refute import refute
 from .commands.shared import FAILED, INTERRUPTED, USAGE
 from .commands.show import check, demo, list_, report, study, table
 from .commands.simulate import simulate
@@ -61,7 +62,7 @@ app = App(
 
 
 COMMANDS = (
-    *(demo, classify, attack, certify, deform, verify, export),
+    *(demo, classify, attack, certify, deform, refute, verify, export),
     simulate,
     restore,
     generate,

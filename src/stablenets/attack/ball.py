@@ -91,6 +91,10 @@ class Ball:
         scaled = gradient / per_sample(torch.where(largest > 0, largest, 1.0), gradient)  # squares may underflow
         return scaled / per_sample(scaled.flatten(1).norm(dim=1).clamp(min=1.0), scaled)
 
+    def steepness(self, gradient: Tensor) -> Tensor:
+        """How much a function with this gradient (batch, ...) grows per length of a step, at most (batch,), float64."""
+        return torch.linalg.vector_norm(gradient.flatten(1).double(), 2 if self.norm == 2 else 1, 1)
+
     def random(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """One point per sample of `x`, uniform in the ball and clipped to the box."""
         if self.norm == 2:

@@ -13,19 +13,23 @@ from ..core.errors import InputError, message
 from .ball import Ball
 from .base import positive
 from .in_ball import BallAttack
+from .objectives import cross_entropy as loss
+from .objectives import margin as lead
 from .victim import Victim, broken
 
 LAST_STEP = 0.003  # size of the last step, relative to the first
 LIGHTER = 10  # a light attack takes steps / LIGHTER
+STEEPER = 2  # a sample is given up if its margin, were it so many times as steep as it is, could not reach 0 any more
 
 
 class PGD(BallAttack):
     """Steps along the normalised gradient, each followed by a projection on the ball (chapter 6.2; Madry et al. 2018).
 
     The loss is the margin max_{j != y} z_j - z_y. A sample leaves the batch as soon as it is broken, since only
-    whether it can be broken within `eps` matters; for the others the strongest point visited is returned. The first
-    start is the input itself, further ones are random points of the ball. Where the gradient vanishes, a random point
-    of the ball comes next, and the user is warned.
+    whether it can be broken within `eps` matters; for the others the strongest point visited is returned. In the second
+    half of the steps a sample also leaves when the steps that remain, together, are too short to break it, even if the
+    margin grew twice as fast as its gradient says. The first start is the input itself, further ones are random points
+    of the ball. Where the gradient vanishes, a random point of the ball comes next, and the user is warned.
 
     Args:
         eps: radius of the ball, in the units of the network's input.
@@ -37,6 +41,10 @@ class PGD(BallAttack):
             at points a little stronger than those of any constant step; and 1, constant steps, if `step_size` is given.
         momentum: weight of the earlier directions in each step (Dong et al. 2018, (6)); 0: none.
         restarts: number of starts.
+        cross_entropy: climb -log p_y in place of the margin, as most libraries do: weaker where it saturates, so only
+            to compare with them.
+        patient: take every step with every sample that is not broken; always so with the cross-entropy, whose gradient
+            does not tell how fast the margin grows.
         box, seed, batch_size: see `Attack`.
 
     The points returned obey |x_adv - x| <= eps as measured in float64 on the tensor returned, and lie in the box.
@@ -57,6 +65,8 @@ class PGD(BallAttack):
         decay: float | None = None,
         momentum: float = 0.0,
         restarts: int = 1,
+        cross_entropy: bool = False,
+        patient: bool = False,
         box: tuple[float, float] = (0.0, 1.0),
         seed: int = 0,
         batch_size: int = 500,
@@ -64,6 +74,7 @@ class PGD(BallAttack):
         super().__init__(eps, norm, box=box, seed=seed, batch_size=batch_size)
         self.steps, self.step_size, self.decay = steps, step_size, decay
         self.momentum, self.restarts = momentum, restarts
+        self.cross_entropy, self.patient = cross_entropy, patient
         positive(steps=steps, restarts=restarts)
         if step_size is not None and not (math.isfinite(step_size) and step_size > 0):
             raise InputError(message(f"step_size={step_size}", "a positive, finite length, or None"))
@@ -93,12 +104,16 @@ class PGD(BallAttack):
         points, margin = z.clone(), _nothing(x)
         live = torch.arange(len(x), device=x.device)
         velocity = torch.zeros_like(x) if self.momentum else None
+        objective = loss if self.cross_entropy else lead
         for k in range(self.steps + 1):
             last = k == self.steps
-            m, gradient = (victim.margins(z, y), z) if last else victim.ascent(z, y)
+            m, gradient = (victim.margins(z, y), z) if last else victim.ascent(z, y, objective)
             better = ~(m <= margin[live])
             points[live[better]], margin[live[better]] = z[better], m[better]
             on = ~broken(m)
+            if not (last or self.patient or self.cross_entropy) and 2 * k >= self.steps:
+                slope, ahead = ball.steepness(gradient), sum(map(self._length, range(k, self.steps)))
+                on &= (slope == 0) | (-m <= STEEPER * ahead * slope * torch.as_tensor(ball.eps, device=x.device))
             if last or not bool(on.any()):
                 break
             if not bool(on.all()):
@@ -127,6 +142,7 @@ class PGD(BallAttack):
         yield cls(0.5, steps=10)
         yield cls(0.1, math.inf, steps=10, restarts=2)
         yield cls(0.3, steps=10, momentum=0.7, step_size=0.1, decay=0.1)
+        yield cls(0.3, steps=10, step_size=0.1, cross_entropy=True)
 
 
 def _nothing(x: Tensor) -> Tensor:

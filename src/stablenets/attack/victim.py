@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,14 @@ class MaskingWarning(UserWarning):
     """Input gradients vanish: the attack climbs blindly, and what it does not break may still be fragile."""
 
 
+@dataclass
+class Gradients:
+    """How many gradients were computed, and how many of them vanished."""
+
+    computed: int = 0
+    vanished: int = 0
+
+
 class Victim:
     """A classifier seen by an attack.
 
@@ -32,6 +41,7 @@ class Victim:
     Args:
         net: any callable from images (batch, ...) to scores (batch, classes), a PyTorch module or not.
         targeted: whether labels are targets.
+        gradients: where gradients are counted; by default from 0.
 
     >>> scores, y = torch.tensor([[1.0, 3.0], [2.0, 2.0]]), torch.tensor([1, 1])
     >>> m = Victim(torch.nn.Identity()).margins(scores, y)
@@ -41,9 +51,9 @@ class Victim:
     tensor([ True, False])
     """
 
-    def __init__(self, net: Classifier, *, targeted: bool = False) -> None:
+    def __init__(self, net: Classifier, *, targeted: bool = False, gradients: Gradients | None = None) -> None:
         self.net, self.targeted = net, targeted
-        self.gradients = self.vanished = 0
+        self.gradients = gradients or Gradients()
 
     def probe(self, x: Tensor, y: Tensor) -> None:
         """Check the labels, and what the network answers for the first samples, before any work is done.
@@ -100,8 +110,8 @@ class Victim:
         size = gradient.flatten(1).norm(dim=1)
         if not bool(size.isfinite().all()):
             gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-        self.gradients += len(x)
-        self.vanished += int((gradient[~(size > 0)] == 0).flatten(1).all(1).sum())
+        self.gradients.computed += len(x)
+        self.gradients.vanished += int((gradient[~(size > 0)] == 0).flatten(1).all(1).sum())
         return m, values, gradient
 
     def scores(self, x: Tensor) -> Tensor:
@@ -120,14 +130,14 @@ class Victim:
                 rows = [torch.autograd.grad(g.sum(), a, retain_graph=True)[0] for g in gap.unbind(1)]
             gaps.append(gap.detach())
             gradients.append(torch.stack(rows, 1).nan_to_num(0.0, 0.0, 0.0))
-        self.gradients += len(x)
+        self.gradients.computed += len(x)
         all_gradients = torch.cat(gradients)
-        self.vanished += int((all_gradients.flatten(1) == 0).all(1).sum())
+        self.gradients.vanished += int((all_gradients.flatten(1) == 0).all(1).sum())
         return torch.cat(gaps), all_gradients
 
     def towards(self) -> Victim:
-        """The same classifier, attacked with targets."""
-        return Victim(self.net, targeted=True)
+        """The same classifier, attacked with targets; gradients are counted together."""
+        return Victim(self.net, targeted=True, gradients=self.gradients)
 
     def predictions(self, x: Tensor, y: Tensor) -> Tensor:
         """The class answered (batch,); where the true class `y` ties with another one, or scores are NaN, another."""
@@ -138,11 +148,11 @@ class Victim:
 
     def warn(self) -> None:
         """Tell the user if gradients vanished."""
-        if self.vanished:
+        if self.gradients.vanished:
             warnings.warn(
-                f"the input gradient vanished in {self.vanished} of {self.gradients} evaluations: the search "
-                "was blind there, and robustness may be overestimated. Attack the scores before any softmax or "
-                "rounding, in float64 if they saturate, and use restarts.",
+                f"the input gradient vanished in {self.gradients.vanished} of {self.gradients.computed} evaluations: "
+                "the search was blind there, and robustness may be overestimated. Attack the scores before any softmax "
+                "or rounding, in float64 if they saturate, and use restarts.",
                 MaskingWarning,
                 stacklevel=4,
             )

@@ -20,7 +20,7 @@ def classify(
     resume: Path | None = None,
     progress: Show = "bars",
     options: Annotated[ClassifyConfig | None, Parameter(name="*")] = None,
-) -> None:
+) -> int:
     """Train an image classifier, certify it, verify the certificate, attack it and write a report.
 
     For example:
@@ -51,7 +51,7 @@ def classify(
         with resumable(f"stablenets classify --resume {shlex.quote(str(run.path))}"):
             task.resume(run, show)
             page = write_report([run.path], run.file("report.html"))
-    conclude([run.path], page, progress)
+    return conclude([run.path], page, progress)
 
 
 def attack(
@@ -63,10 +63,11 @@ def attack(
     radii: tuple[float, ...] | None = None,
     test_limit: int | None = None,
     progress: Show = "bars",
-) -> None:
+) -> int:
     """Attack a trained network again, in the l2 norm: by PGD at several radii, or by another attack.
 
-    An attack for small perturbations, such as ddn, runs once and finds a radius of its own for each image.
+    An attack for small perturbations, such as ddn, runs once and finds a radius of its own for each image. Exit code
+    1: an attack refutes a proof, in the arithmetic (float64 or float32) that the certificate speaks of.
 
     For example:
 
@@ -88,7 +89,7 @@ def attack(
 
     with shown(progress) as show:
         task.attack(Run.open(run), steps=steps, radii=radii, test_limit=test_limit, name=attack, progress=show)
-    conclude([run], write_report([run], run / "report.html"), progress)
+    return conclude([run], write_report([run], run / "report.html"), progress)
 
 
 def certify(run: Path, /, *, dtype: Literal["float64", "float32"] = "float64") -> int:

@@ -16,10 +16,11 @@ def deform(
     candidates: int = 3,
     test_limit: int | None = None,
     progress: Show = "bars",
-) -> None:
+) -> int:
     """Deform test images: prove how many pixels cannot break a network, and find deformations that do (ADef).
 
-    The radius of a deformation is the farthest that any pixel looks away from its place. For example:
+    The radius of a deformation is the farthest that any pixel looks away from its place. Exit code 1: an attack refutes
+    a proof. For example:
 
         stablenets deform runs/baseline
         stablenets deform runs/certified --test-limit 10000
@@ -41,7 +42,7 @@ def deform(
     page = write_report([run], run / "report.html")
     if progress != "json":
         say(_sentence(json.loads(found.file("deformations.json").read_text(encoding="utf-8"))))
-    conclude([run], page, progress)
+    return conclude([run], page, progress)
 
 
 def _sentence(summary: dict) -> str:

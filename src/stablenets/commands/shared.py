@@ -31,7 +31,7 @@ def write_report(runs: list[Path], out: Path) -> Path:
     return build(runs, out)
 
 
-def contradicted(runs: list[Path]) -> bool:
+def contradicted(runs: list[Path], *, quiet: bool = False) -> bool:
     """Say it, and say so, where an attack refutes what is proved of a classifier: a wrong guarantee."""
     from ..console import say
     from ..report.run import find_runs, load_run
@@ -39,18 +39,23 @@ def contradicted(runs: list[Path]) -> bool:
 
     folders = [f for run in runs for f in find_runs(run) if not (f / "predictions.npz").is_file()]
     found = contradictions([load_run(folder) for folder in folders])
-    for sentence in found:
+    for sentence in () if quiet else found:
         say(f"CONTRADICTION, a wrong guarantee: {sentence} Please report this bug.")
     return bool(found)
 
 
-def conclude(paths: list[Path], page: Path, progress: Show) -> None:
-    """Print the table of results, how to check what is proved, and where the report is; for people only."""
+def conclude(paths: list[Path], page: Path, progress: Show) -> int:
+    """Print the table of results, how to check what is proved, and where the report is; for people only.
+
+    Returns:
+        The exit code: `FAILED` where an attack refutes what is proved.
+    """
     if progress == "json":
-        return
+        return FAILED if contradicted(paths, quiet=True) else 0
     from ..console import results, say
 
     for certified in results(paths):
         say(f"Check what is proved, by independent code: stablenets verify {shlex.quote(str(certified))}")
-    contradicted(paths)
+    wrong = contradicted(paths)
     say(f"The report: {page}")
+    return FAILED if wrong else 0

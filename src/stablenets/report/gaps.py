@@ -83,7 +83,7 @@ def l2_gap(run: Run) -> Gap | None:
     places = np.flatnonzero(right)
     examples = {}
     for place, i in enumerate(places.tolist()):
-        if i in samples.adversarial:
+        if i in samples.adversarial and names[i] == attack.name:  # the image shown is what found the radius
             image, _, answer = samples.adversarial[i]
             examples[place] = Example(samples.x[i], image, answer)
     certified = samples.certified_radius[places]

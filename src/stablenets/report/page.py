@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..core.errors import InputError, message
 from . import overview
+from .attempts import tally
 from .figure import accuracy_plot, training_plots
 from .pictures import cards, galleries
 from .run import Run, load_runs
@@ -55,6 +56,7 @@ def render(runs: list[Run], count: int = 60, side: int = 64) -> str:
         "notes": overview.notes(runs),
         "sandwich": overview.sandwich(runs),
         "sandwiches": sandwiches(runs, side),
+        "tallies": [found for run in runs if (found := tally(run)) is not None],
         "table": overview.table(runs),
         "accuracy": plot,
         "training": training_plots(runs),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .attempts import tally
 from .gaps import Example, Gap, l2_gap, pixel_gap
 from .images import data_uri, difference, pixels
 from .plot import NOTHING, SMALL, Plot, Series, Style
@@ -29,8 +30,12 @@ def sandwiches(runs: list[Run], side: int) -> list[dict[str, Any]]:
 
 def contradictions(runs: list[Run]) -> list[str]:
     """One sentence for each run and kind of perturbation in which an attack refutes what is proved."""
-    return [
+    alarms = [
         _alarm(run, gap) for run in runs for gap in (l2_gap(run), pixel_gap(run)) if gap is not None and len(gap.wrong)
+    ]
+    counted = [found for run in runs if (found := tally(run)) is not None and found.broken]
+    return alarms + [
+        f"{c.name}: {c.broken:,} of {c.tried:,} attempts inside certified radii changed the answer." for c in counted
     ]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -12,7 +15,7 @@ from ..attack import PGD, Attack, BallAttack, Curve, Smallest, attack_curve
 from ..certify import Certificate
 from ..core.component import arguments, by_name
 from ..core.component import config as settings
-from ..core.errors import ClaimError, message
+from ..core.errors import ClaimError, InputError, message
 from ..data import ImageData
 from ..layers import load
 from .options import ClassifyConfig
@@ -43,11 +46,14 @@ def attack(
 ) -> None:
     """Write samples.npz, attack.json and smallest.npz. Without certificate.json the certified radii are NaN.
 
+    smallest.npz keeps what earlier attacks on the run found, where it is smaller.
+
     Args:
         name: of the attack, see `find`.
 
     Raises:
-        InputError: the model or the certificate cannot be used, or the certificate belongs to other weights.
+        InputError: the model, the certificate or smallest.npz cannot be used, or the certificate belongs to other
+            weights.
         ClaimError: an attack succeeded within a certified radius. The files are written all the same.
     """
     by = find(name, config)
@@ -60,6 +66,9 @@ def attack(
     progress(task, 0, 0, note)
     net.to(device)
     curve = attack_curve(by, net, x.to(device), y.to(device), config.radii, certified=radius)
+    refuted: list[int] = []
+    if proof is not None and radius is not None:
+        refuted, curve = judged(proof, x, radius, curve)
     arrays = {
         "x": x,
         "y": y,
@@ -71,11 +80,13 @@ def attack(
         "adv_radius": curve.smallest[curve.index],
         "adv_prediction": curve.predictions,
     } | gallery(net, x, y, logits, curve, config, device)
-    refuted = [] if proof is None or radius is None else contradictions(proof, x, radius, curve)
     right = logits.argmax(1) == y
-    run.remove("attack.json", "smallest.npz")  # while samples.npz is another one's
+    known = smallest(x, curve, type(by).__name__)
+    if run.has("smallest.npz"):
+        known = merged(run.file("smallest.npz"), known)
+    run.remove("attack.json")  # while samples.npz is another one's
     run.write_arrays("samples.npz", {name: np.asarray(value.cpu()) for name, value in arrays.items()})
-    run.write_arrays("smallest.npz", smallest(x, curve, type(by).__name__))
+    run.write_arrays("smallest.npz", known)
     run.write_json(
         "attack.json",
         {
@@ -114,25 +125,66 @@ def smallest(x: Tensor, curve: Curve, name: str) -> dict[str, np.ndarray]:
 
     `radius`: the l2 norm of the smallest perturbation found that changes the right answer, float64, measured on the
     stored image; 0 where the clean answer is wrong, inf where none was found. `indices`: places in the test set.
+    `attack`: what found it.
     """
     radius = torch.where(curve.smallest > 0, torch.inf, 0.0).double()
     moved = curve.x_adv.cpu().double() - x[curve.index].double()
     radius[curve.index] = moved.flatten(1).norm(dim=1)
-    return {"radius": radius.numpy(), "attack": np.array(name), "indices": np.arange(len(x))}
+    return {"radius": radius.numpy(), "attack": np.full(len(x), name), "indices": np.arange(len(x))}
 
 
-def contradictions(proof: Certificate, x: Tensor, radius: Tensor, curve: Curve) -> list[int]:
-    """The images that an attack changed by at most their certified `radius` (n,) and that are answered otherwise.
+def merged(path: Path, new: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of each image the smaller of what smallest.npz holds and what was found now, and the attack that found it.
 
-    Both is measured in float64, the arithmetic that the certificate speaks of.
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            old = {key: archive[key] for key in new}
+        size = 1 + int(max(old["indices"].max(initial=-1), new["indices"].max(initial=-1)))
+        radius, attack = np.full(size, np.nan), np.full(size, "", dtype=object)
+        for part in (old, new):
+            at = part["indices"]
+            nearer = ~(radius[at] <= part["radius"])
+            radius[at[nearer]] = part["radius"][nearer]
+            attack[at[nearer]] = np.broadcast_to(part["attack"], at.shape)[nearer]
+    except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
+        given = f"{path} cannot be read ({error})"
+        raise InputError(message(given, "radii of attacks", "Delete it and attack again.")) from None
+    indices = np.flatnonzero(~np.isnan(radius))
+    return {"radius": radius[indices], "attack": attack[indices].astype(str), "indices": indices}
+
+
+def judged(proof: Certificate, x: Tensor, radius: Tensor, curve: Curve) -> tuple[list[int], Curve]:
+    """The images whose certificate is refuted, and the curve without what the certificate does not speak of.
+
+    The arithmetic of the certificate counts: a change of at most the certified `radius` (n,), measured in float64,
+    that alters its answer refutes it. One that alters only the answer in another arithmetic, such as the float32 in
+    which networks are attacked, lies between the two by rounding errors, and is no attack.
     """
     x_adv = curve.x_adv.cpu()
     distance = (x_adv.double() - x[curve.index].double()).flatten(1).norm(dim=1)
-    near = curve.index[distance <= radius[curve.index]]
+    inside = distance <= radius[curve.index]
+    near = curve.index[inside]
     if len(near) == 0:
-        return []
-    answers = proof.logits(x_adv[distance <= radius[curve.index]]).argmax(1)
-    return near[answers != proof.logits(x[near]).argmax(1)].tolist()
+        return [], curve
+    changed = proof.logits(x_adv[inside]).argmax(1) != proof.logits(x[near]).argmax(1)
+    kept = torch.ones_like(inside)
+    kept[inside] = changed
+    found = curve.smallest.clone()
+    found[near[~changed]] = torch.inf
+    accuracy = tuple(float((found > r).double().mean()) for r in curve.radii)
+    left = kept.to(curve.x_adv.device)
+    curve = replace(
+        curve,
+        accuracy=accuracy,
+        smallest=found,
+        index=curve.index[kept],
+        x_adv=curve.x_adv[left],
+        predictions=curve.predictions[left],
+    )
+    return near[changed].tolist(), curve
 
 
 def gallery(

@@ -179,7 +179,7 @@ def certify(run: Run, *, dtype: Literal["float64", "float32"] = "float64") -> Ce
         if run.has("certificate.json") and f'"dtype": "{dtype}"' not in run.file("certificate.json").read_text(
             encoding="utf-8", errors="replace"
         ):
-            run.remove("attack.json", "deformations.json")  # they hold radii of another certificate
+            run.remove("attack.json", "deformations.json", "refuted.json")  # they hold radii of another certificate
         certificate.save(run.file("certificate.json"))
         run.remove("uncertified.txt")
         run.write_json("certified.json", certified_accuracy(certificate, read_data(run.config), run.config.radii))

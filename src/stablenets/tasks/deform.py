@@ -67,7 +67,10 @@ def deform(
         for s in _batches("deforming", len(y), progress):
             part = attack.fields(net, x[s].to(device), y[s].to(device))
             found[s], tau[s], x_adv[s] = part.size.cpu(), part.tau.cpu(), part.x_adv.cpu()
-        refuted = [] if proof is None else _contradictions(proof, x, x_adv, found, certified)
+        refuted: list[int] = []
+        if proof is not None:
+            refuted, unmoved = _judged(proof, x, x_adv, found, certified)
+            found[unmoved] = torch.inf
         shown = _worth_showing(found, certified)
         run.remove("deformations.json")  # while the arrays are another one's
         run.write_arrays(
@@ -98,12 +101,16 @@ def _batches(task: str, n: int, progress: Progress) -> Iterator[slice]:
     progress(task, n, n, "")
 
 
-def _contradictions(proof: Certificate, x: Tensor, x_adv: Tensor, found: Tensor, certified: Tensor) -> list[int]:
-    """Images deformed within their certified radius, and answered otherwise in the certificate's arithmetic."""
+def _judged(
+    proof: Certificate, x: Tensor, x_adv: Tensor, found: Tensor, certified: Tensor
+) -> tuple[list[int], list[int]]:
+    """Images deformed within their certified radius: those answered otherwise in the certificate's arithmetic, which
+    refute it, and those answered otherwise in another one only, where nothing was found that counts."""
     near = ((found > 0) & (found <= certified)).nonzero()[:, 0]
     if len(near) == 0:
-        return []
-    return near[proof.logits(x_adv[near]).argmax(1) != proof.logits(x[near]).argmax(1)].tolist()
+        return [], []
+    changed = proof.logits(x_adv[near]).argmax(1) != proof.logits(x[near]).argmax(1)
+    return near[changed].tolist(), near[~changed].tolist()
 
 
 def _worth_showing(found: Tensor, certified: Tensor) -> Tensor:
