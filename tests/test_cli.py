@@ -24,7 +24,20 @@ from stablenets.console import Bars
 from stablenets.layers import load, weights_hash
 from stablenets.tasks.run_folder import Run
 
-COMMANDS = ("demo", "classify", "attack", "certify", "deform", "verify", "export", "report", "study", "list", "check")
+COMMANDS = (
+    "demo",
+    "classify",
+    "attack",
+    "certify",
+    "deform",
+    "refute",
+    "verify",
+    "export",
+    "report",
+    "study",
+    "list",
+    "check",
+)
 MINE = '''
 from stablenets.core.claims import Claims
 from stablenets.core.properties import Lipschitz
