@@ -17,7 +17,7 @@ from stablenets.certify.verify import verify
 from stablenets.cli import main
 from stablenets.fields import SoftShrink
 from stablenets.layers import save
-from stablenets.networks import DnCNN, EulerDenoiser
+from stablenets.networks import ChannelWise, EulerDenoiser
 
 
 def trained_looking(**options) -> EulerDenoiser:
@@ -133,7 +133,7 @@ def test_altered_weights_are_rejected_even_with_their_hash(change, files, tmp_pa
 
 
 def test_another_network_is_not_covered(files, tmp_path):
-    save(DnCNN(1, depth=3, width=4).eval(), tmp_path / "n.safetensors")
+    save(ChannelWise(trained_looking(), 3).eval(), tmp_path / "n.safetensors")
     content = json.loads(files[1].read_text()) | {"weights_sha256": read_model(tmp_path / "n.safetensors").sha256()}
     (tmp_path / "n.json").write_text(json.dumps(content))
     assert "not covered by the checker" in verify(tmp_path / "n.safetensors", tmp_path / "n.json").reason

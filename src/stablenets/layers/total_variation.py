@@ -32,8 +32,8 @@ class TotalVariation(Proximal):
         G = (P(x) - min P) + (max Q - Q(p)) >= |x - x*|^2 / 2 + |x - x*|^2 / 2.
 
     The iteration ends when sqrt(G) <= tolerance |y|. So the *computed* map is non-expansive up to that:
-    |F(y) - F(z)| <= |y - z| + tolerance (|y| + |z|). Itself it is not averaged. G is a sum of differences of equal numbers:
-    about 1e-7 is the least tolerance that it can confirm. Derivatives are central differences.
+    |F(y) - F(z)| <= |y - z| + tolerance (|y| + |z|). Averagedness is not claimed of it. G is a sum of differences of
+    equal numbers: about 1e-7 is the least tolerance that it can confirm. Derivatives are central differences.
 
     Args:
         weight: of the total variation.

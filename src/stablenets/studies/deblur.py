@@ -16,6 +16,7 @@ picture's size in float64.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,21 +66,13 @@ def run(*, data: str | None = None, out: Path | None = None, quick: bool = False
     with seeded(0):
         for name, channels in SETS.items():
             net = denoiser_for(channels)
-            tuned = once(folder / f"{name}-tuning.json", lambda: tune(net, channels, all_kernels, quick, progress))  # noqa: B023
-            chosen = Chosen(*tuned["chosen"])
+            tuned = once(folder / f"{name}-tuning.json", partial(tune, net, channels, all_kernels, quick, progress))
             for i, picture in enumerate(read_pictures(benchmark_files(name)[: 1 if quick else COUNT], channels)):
-                job = f"{name}, picture {i + 1}"
                 kernel = list(all_kernels)[i % len(all_kernels)]
                 problem = Blurred(middle(picture, side), all_kernels[kernel], 0, torch.float64)
-                rows.append(
-                    once(
-                        folder / f"{name}-{i + 1}.json",
-                        lambda: (
-                            {"picture": job, "kernel": kernel}  # noqa: B023
-                            | deblur(job, problem, net.double(), chosen, folder, quick, progress)
-                        ),
-                    )
-                )
+                names = {"picture": f"{name}, picture {i + 1}", "kernel": kernel}
+                work = partial(deblur, names, problem, net, Chosen(*tuned["chosen"]), folder, quick, progress)
+                rows.append(once(folder / f"{name}-{i + 1}.json", work))
     means = []
     for name in SETS:
         some = [row for row in rows if row["picture"].startswith(name)]
@@ -174,9 +167,16 @@ def plug_and_play(problem: Problem, net: Denoiser, level: float, balance: float,
 
 @torch.no_grad()
 def deblur(
-    job: str, problem: Blurred, net: Denoiser, chosen: Chosen, folder: Path, quick: bool, progress: Progress
+    names: dict[str, str],
+    problem: Blurred,
+    net: Denoiser,
+    chosen: Chosen,
+    folder: Path,
+    quick: bool,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Undo the blur in three ways."""
+    job, net = names["picture"], net.double()
     true, most = problem.true, 60 if quick else MOST
     naive = problem.operator.solve_normal(problem.correlation, 1e-12)
     best = max((total_variation(problem, w) for w in (WEIGHTS[:2] if quick else WEIGHTS)), key=problem.psnr)
@@ -198,6 +198,7 @@ def deblur(
     draw_panels(panels, folder / f"{job.replace(', picture ', '-')}.png", columns=5, height=2.9)
     size, residuals = float(solution.x.norm()), solution.residuals[:, 0]
     return {
+        **names,
         **{what: problem.psnr(x) for what, x in tried.items()},
         "best total variation": problem.psnr(best),
         "SSIM": {what: compare(x, true).get("SSIM") for what, x in tried.items()},
