@@ -13,8 +13,9 @@ from stablenets.attack import refute
 from stablenets.certify.denoiser import DenoiserCertificate
 from stablenets.core.errors import ClaimError, InputError
 from stablenets.core.properties import Averaged, Lipschitz
-from stablenets.fields import HardTanh, ReLU, SoftShrink, Tanh
+from stablenets.fields import FilterGradient, HardTanh, ReLU, Scaled, SoftShrink, Tanh
 from stablenets.layers import load, save
+from stablenets.linear import FilterBank
 from stablenets.networks import ChannelWise, DnCNN, EulerDenoiser
 from stablenets.networks.shipped import denoiser_for, pretrained_denoiser, shipped
 
@@ -60,6 +61,42 @@ def test_it_is_averaged(profile, stride, width):
             assert violation(claim, derivative(net, one[None] * sigma, sigma)) < 1e-9
     if width is None:
         assert refute(net.at(sigma), claim, y * sigma, steps=5).violation < 1e-9
+
+
+@pytest.mark.parametrize("group_size, filters", [(2, 16), (4, 16), (3, 12)])
+def test_it_is_averaged_with_groups(group_size, filters):
+    net = trained_looking(2, group_size=group_size, filters=filters, spread=0.7)
+    y = torch.randn(6, 1, 7, 6, dtype=torch.float64)
+    claim = Averaged(alpha(net, 0.17))
+    assert max(violation(claim, derivative(net, one[None] * 0.17, 0.17)) for one in y) < 1e-9
+    assert refute(net.at(0.17), claim, y * 0.17, steps=5).violation < 1e-9
+
+
+def test_a_group_is_projected_onto_a_ball():
+    """Against each group by itself; and within a group only the direction counts once it is long."""
+    field = FilterGradient(FilterBank(1, 24), Scaled(HardTanh(), 2), group_size=3)
+    z = torch.randn(24, 50) * 2
+    found = field.respond(z).view(4, 3, 2, 50)
+    for image, group in itertools.product(range(4), range(2)):
+        one = torch.stack([z[image * 6 + member * 2 + group] for member in range(3)])
+        expected = one / one.norm(dim=0).clamp(min=1)
+        assert torch.allclose(found[image, :, group], expected, atol=1e-6)
+    assert torch.allclose(field.widths(), torch.ones(24, 1))
+
+
+def test_groups_that_do_not_fit():
+    bank = FilterBank(1, 16)
+    for size, widths, profile in (
+        (2, 4, HardTanh()),
+        (3, 1, HardTanh()),
+        (0, 4, HardTanh()),
+        (2, 2, Tanh()),
+        (1, 3, Tanh()),
+    ):
+        with pytest.raises(InputError, match=r"widths|HardTanh"):
+            FilterGradient(bank, Scaled(profile, widths), group_size=size)
+    with pytest.raises(InputError, match="a multiple of 4 group_size"):
+        EulerDenoiser(1, filters=12, group_size=2)
 
 
 def test_jacobians_are_those_of_finite_differences():

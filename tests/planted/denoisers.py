@@ -61,9 +61,23 @@ MUTANTS = [
     Mutant(
         "filter gradient: widths multiply before, too",
         FIELD,
-        "self.linear.analyse(x, bank / widths)",
-        "self.linear.analyse(x, bank * widths)",
+        "(filters / widths) @ self.linear.windows(x))\n",
+        "(filters * widths) @ self.linear.windows(x))\n",
         ("test_component.py", "-k", "FilterGradient"),
+    ),
+    Mutant(
+        "filter gradient: groups grow where they are short",
+        FIELD,
+        ".sum(1, keepdim=True).clamp(min=1).rsqrt())",
+        ".sum(1, keepdim=True).rsqrt())",
+        ("test_euler_denoiser.py", "-k", "with_groups"),
+    ),
+    Mutant(
+        "filter gradient: widths differ within a group",
+        FIELD,
+        "or (group_size > 1 and channels * group_size != free)",
+        "or False",
+        ("test_euler_denoiser.py", "-k", "do_not_fit"),
     ),
     Mutant(
         "filter gradient: the norm is not squared",

@@ -28,12 +28,21 @@ class FilterGradient(Field):
     (Baillon & Haddad 1977), here for every size of image at once. With an odd sigma the field is odd: a picture and its
     negative are treated alike.
 
+    **Groups.** With `group_size` m, the responses of m filters at a place are cut off together: sigma maps a group z to
+    z min(1, w / |z|), the projection onto the ball of radius w. This is the gradient of a convex, 1-smooth function of
+    |z| (Huber's), so that the same theorem holds. Filters of a group learn to see one feature in several phases, which
+    then is kept or removed as a whole: for pictures, better than each by itself.
+
     In training mode the norm is that on a coarse grid of frequencies, with its gradient; leaving it freezes `scale`,
     by which the filters are multiplied, from the upper bound.
 
     Args:
         linear: the filters, mirror images of a quarter of them; mirror images share a width.
-        activation: sigma, with a width for each of the free filters.
+        activation: sigma, with a width for each of the free filters, or for each group of them.
+        group_size: free filters that are cut off together; above 1, the activation must be a scaled `HardTanh`.
+
+    Raises:
+        InputError: widths or groups that do not fit the number of filters.
 
     >>> field = FilterGradient(FilterBank(1, 8), Scaled(HardTanh(), 2)).eval()
     >>> field(torch.rand(2, 1, 9, 12)).shape
@@ -42,9 +51,16 @@ class FilterGradient(Field):
     1.0
     """
 
-    def __init__(self, linear: FilterBank, activation: Scaled) -> None:
+    def __init__(self, linear: FilterBank, activation: Scaled, *, group_size: int = 1) -> None:
         super().__init__()
-        self.linear, self.activation = linear, activation
+        self.linear, self.activation, self.group_size = linear, activation, group_size
+        free, channels = linear.filters // 4, activation.channels
+        if group_size < 1 or (group_size > 1 and channels * group_size != free) or free % channels:
+            given = f"{free} free filters, {channels} widths, group_size={group_size}"
+            raise InputError(message(given, "as many widths as groups"))
+        if group_size > 1 and not isinstance(activation.profile, HardTanh):
+            given = f"groups of {group_size} with {type(activation.profile).__name__}"
+            raise InputError(message(given, "HardTanh, which becomes the projection onto a ball"))
         self.state_shape = linear.input_shape
         self.scale = 1.0
         self.freeze()
@@ -66,28 +82,43 @@ class FilterGradient(Field):
         return self.pull(x, 1.0)
 
     def filters(self) -> Tensor:
-        """All filters, scaled."""
+        """All filters, scaled, as rows of a matrix."""
         scale = 1 / self.linear.training_norm() if self.training else self.scale
-        return self.linear.bank(self.linear.weight) * scale
+        return self.linear.bank(self.linear.weight).flatten(1) * scale
 
     def widths(self, place: float = 0.0) -> Tensor:
-        """The widths of all filters, (filters, 1, 1)."""
-        return self.activation.widths(place).repeat(self.linear.filters // self.activation.channels).view(-1, 1, 1)
+        """The widths of all filters, (filters, 1)."""
+        return self.activation.widths(place).repeat(self.linear.filters // self.activation.channels).view(-1, 1)
 
     def pull(self, x: Tensor, h: Any, place: float = 0.0) -> Tensor:
         """h f(x), with the widths at a place between their levels; `h` is a number, or a tensor with a gradient.
 
         w phi(A x / w): widths and h are multiplied into the filters, which are far fewer numbers than the responses.
         """
-        bank, widths = self.filters(), self.widths(place).unsqueeze(1)
-        responses = self.activation.profile(self.linear.analyse(x, bank / widths))
-        return self.linear.synthesise(responses, bank * (-h * widths), (x.shape[2], x.shape[3]))
+        filters, widths = self.filters(), self.widths(place)
+        responses = self.respond((filters / widths) @ self.linear.windows(x))
+        return self.linear.gather((filters * (-h * widths)).T @ responses, (x.shape[2], x.shape[3]))
+
+    def respond(self, z: Tensor) -> Tensor:
+        """sigma with widths 1: the scaled responses (filters, places), one by one or each group by its length."""
+        if self.group_size == 1:
+            return self.activation.profile(z)
+        groups = self._groups(z)
+        return (groups * (groups * groups).sum(1, keepdim=True).clamp(min=1).rsqrt()).view(z.shape)
+
+    def _groups(self, z: Tensor) -> Tensor:
+        """(mirror images, members of a group, groups, places)."""
+        return z.view(4, self.group_size, -1, z.shape[1])
 
     def potential(self, x: Tensor) -> Tensor:
         """V(x), shape (batch,)."""
         widths = self.widths()
-        scaled = self.linear.analyse(x, self.filters()) / widths
-        return (widths.square() * self.activation.profile.potential(scaled)).flatten(1).sum(1)
+        scaled = (self.filters() / widths) @ self.linear.windows(x)
+        if self.group_size > 1:  # a function of the length, in the place of the first member of each group
+            widths, scaled = self._groups(widths)[:, 0], torch.linalg.vector_norm(self._groups(scaled), dim=1)
+            widths, scaled = widths.flatten(0, 1), scaled.flatten(0, 1)
+        values = widths.square() * self.activation.profile.potential(scaled)
+        return values.sum(0).view(len(x), values.shape[1] // max(1, len(x))).sum(1)
 
     def claims(self, norm: Norm = upper_bound) -> Claims:
         size = norm(self.linear) * (self._safe_scale() if self.training else self.scale)
@@ -110,3 +141,6 @@ class FilterGradient(Field):
             field = cls(bank, Scaled(profile, 2))
             field.activation.log_width.data.copy_(torch.tensor([[-0.5, 0.7]]))
             yield field.eval()
+        field = cls(FilterBank(1, 16, image_size=(7, 6)), Scaled(HardTanh(), 2, width=0.4), group_size=2)
+        field.linear.weight.data *= 2
+        yield field.eval()

@@ -59,6 +59,11 @@ class Mirror:
         x.narrow(dim, self.size - right, right).add_(y.narrow(dim, left + self.size, right).flip(dim))
         return x
 
+    @property
+    def straddled(self) -> bool:
+        """Whether a block lies on both sides of an edge."""
+        return self.offset > 0 or (self.size + self.offset) % self.stride > 0
+
     def weights(self, like: Tensor) -> Tensor:
         """1 for every block, but 1/sqrt(2) for one that straddles an edge: it is its own mirror image."""
         weights = torch.ones(self.blocks, dtype=like.dtype, device=like.device)

@@ -45,9 +45,10 @@ class EulerDenoiser(Denoiser):
     Args:
         channels: of the images: 1 for grey, 3 for colour.
         steps: number of Euler steps.
-        filters: responses of each step's filter bank, a multiple of 4.
+        filters: responses of each step's filter bank, a multiple of 4 group_size.
         kernel_size: blocks that a filter sees in each direction, an odd number.
         stride: side of a block in pixels, 1 or 2. With 2, the blocks of successive steps are shifted by a pixel.
+        group_size: filters that are cut off together (see `FilterGradient`).
         levels: noise levels, increasing.
         width: channels of the states; None: those of the images.
         profile: phi with width 1 (default `HardTanh()`): an odd activation with slopes in [0, 1].
@@ -73,16 +74,19 @@ class EulerDenoiser(Denoiser):
         filters: int = 64,
         kernel_size: int = 3,
         stride: int = 2,
+        group_size: int = 1,
         levels: Sequence[float] = (5 / 255, 15 / 255, 25 / 255, 50 / 255),
         width: int | None = None,
         profile: Activation | None = None,
     ) -> None:
         super().__init__()
         self.channels, self.steps, self.filters = channels, steps, filters
-        self.kernel_size, self.stride, self.width = kernel_size, stride, width
+        self.kernel_size, self.stride, self.group_size, self.width = kernel_size, stride, group_size, width
         self.levels, self.profile = tuple(map(level, levels)), profile or HardTanh()
         if steps < 1 or not self.levels or list(self.levels) != sorted(set(self.levels)):
             raise InputError(message(f"steps={steps}, levels={self.levels}", "steps, and increasing noise levels"))
+        if group_size < 1 or filters % (4 * group_size):
+            raise InputError(message(f"{filters} filters in groups of {group_size}", "a multiple of 4 group_size"))
         if (width or channels) < channels:
             raise InputError(message(f"width={width} for {channels} channels", "at least as many"))
         low, high = self.profile.slope
@@ -97,6 +101,7 @@ class EulerDenoiser(Denoiser):
                 FilterBank(width or channels, filters, kernel_size, stride=stride, offset=shifts[k % 4]),
                 self.profile,
                 len(self.levels),
+                group_size,
             )
             for k in range(steps)
         )
@@ -139,7 +144,8 @@ class EulerDenoiser(Denoiser):
     @classmethod
     def examples(cls) -> Iterator[Self]:
         sizes: dict[str, Any] = {"steps": 2, "filters": 4, "levels": (0.1, 0.5)}
-        for net in (cls(1, **sizes), cls(2, stride=1, width=3, **sizes)):
+        grouped = cls(1, group_size=2, **(sizes | {"filters": 8}))
+        for net in (cls(1, **sizes), cls(2, stride=1, width=3, **sizes), grouped):
             for p in net.parameters():
                 p.data += torch.randn_like(p) / 2
             yield net.eval()
@@ -148,9 +154,11 @@ class EulerDenoiser(Denoiser):
 class AnchoredStep(nn.Module):
     """x -> (1 - theta) (x + 2 tau f(x)) + theta y, with a 1-cocoercive field f; tau, theta in (0, 1) at each level."""
 
-    def __init__(self, bank: FilterBank, profile: Activation, levels: int) -> None:
+    def __init__(self, bank: FilterBank, profile: Activation, levels: int, group_size: int) -> None:
         super().__init__()
-        self.field = FilterGradient(bank, Scaled(profile, bank.filters // 4, levels=levels, width=0.5))
+        width = 0.5 * group_size**0.5  # of a single response, times the usual length of a group
+        scaled = Scaled(profile, bank.filters // 4 // group_size, levels=levels, width=width)
+        self.field = FilterGradient(bank, scaled, group_size=group_size)
         self.tau_logit = nn.Parameter(torch.zeros(levels))
         self.theta_logit = nn.Parameter(torch.full((levels,), -1.5))
 

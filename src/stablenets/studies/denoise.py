@@ -29,11 +29,10 @@ from ..tasks.progress import Progress, prefixed, silent
 from ..tasks.run_folder import Run
 from ._folder import once, open_folder, seeded, write_table
 
-COMMON = DenoiseConfig(batch_size=8, crop=48)
 NETWORKS = {
-    "euler, grey": replace(COMMON, steps=5000),
-    "euler, colour": replace(COMMON, steps=2000, colour=True),
-    "dncnn, colour": replace(COMMON, steps=2000, colour=True, network="dncnn", depth=8, filters=32),
+    "euler, grey": DenoiseConfig(),
+    "euler, colour": DenoiseConfig(steps=4000, colour=True),
+    "dncnn, colour": DenoiseConfig(steps=11000, colour=True, network="dncnn", depth=8, filters=32),
 }
 LEVELS = 15.0, 25.0, 50.0
 AGAIN, SHOWN, SIDE = 300, (1, 10, 100, 300), 160

@@ -78,6 +78,7 @@ def build(config: DenoiseConfig) -> Denoiser:
             filters=config.filters,
             kernel_size=config.kernel_size,
             stride=config.stride,
+            group_size=config.group_size,
             levels=[s / 255 for s in levels],
         )
 

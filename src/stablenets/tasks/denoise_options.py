@@ -23,6 +23,7 @@ class DenoiseConfig:
         filters: Filters of each step (euler), or channels (dncnn).
         kernel_size: Blocks that a filter sees in each direction (euler).
         stride: Side of the blocks in pixels (euler).
+        group_size: Filters that are cut off together by the length of their responses (euler).
         steps: Steps of Adam.
         batch_size: Crops per step.
         crop: Side of the crops in pixels.
@@ -37,13 +38,14 @@ class DenoiseConfig:
     colour: bool = False
     noise: tuple[float, ...] = (5.0, 50.0)
     levels: tuple[float, ...] | None = None
-    depth: int = 8
-    filters: int = 64
+    depth: int = 6
+    filters: int = 256
     kernel_size: int = 3
     stride: int = 2
-    steps: int = 10000
+    group_size: int = 4
+    steps: int = 9000
     batch_size: int = 8
-    crop: int = 64
+    crop: int = 48
     peak: float | None = None
     seed: int = 0
     threads: int = 1

@@ -213,12 +213,6 @@ def _maximise(problem: ControlProblem, k: int, x: Tensor, p: Tensor, rho: float,
 
 
 @torch.no_grad()
-def _disturb(parameters: Sequence[Tensor], size: float, generator: torch.Generator) -> None:
-    for q in parameters:
-        q.add_(size * torch.randn(q.shape, generator=generator, dtype=torch.float64).to(q))
-
-
-@torch.no_grad()
 def _restore(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     for q, value in zip(parameters, values, strict=True):
         q.copy_(value)
