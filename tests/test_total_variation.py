@@ -149,7 +149,7 @@ def test_the_distance_holds_the_tolerance_of_the_inner_iteration():
         found = solve(problem, TotalVariation(0.1, tolerance=tolerance), tolerance=0.0, iterations=60)
         away = (found.x - exact.x).flatten(1).norm(dim=1)
         assert found.distance is not None and (away <= found.distance).all()
-        assert float(found.distance.max()) < 30 * tolerance
+        assert float(found.distance.max()) < 200 * tolerance, "16 = 1 / (1 - rate), and |x|"
         boxed = solve(problem, Chain(TotalVariation(0.1, tolerance=tolerance), Box(0.0, 1.0)), iterations=20)
         assert boxed.distance is None and "give denoiser_error" in boxed.certificate.rounding
         given = solve(problem, Chain(TotalVariation(0.1), Box(0.0, 1.0)), iterations=20, denoiser_error=1e-3)
@@ -167,14 +167,19 @@ def test_it_converges_with_a_box_on_an_ill_posed_problem():
 
 
 def test_firm_relaxes_as_little_as_is_needed():
-    net = next(EulerDenoiser.examples()).at(0.3)
+    body = next(EulerDenoiser.examples())
+    for step in body.anchored_steps():
+        step.tau_logit.data += 2.0  # long steps
+    net = body.at(0.3)
     alpha = net.claims().get(Averaged).alpha
     found = firm(net)
     assert alpha > 0.5 and isinstance(found, Relaxed) and found.t == pytest.approx(0.5 / alpha)
     assert 0.5 - 1e-12 < claims(found).get(Averaged).alpha <= 0.5
     assert firm(found) is found and isinstance(firm(SoftThreshold(1.0)), SoftThreshold)
+    wide = torch.nn.Linear(2, 2)
+    wide.weight.data = 3 * torch.eye(2)
     with pytest.raises(ClaimError, match="1-Lipschitz"):
-        firm(torch.nn.Linear(2, 2))
+        firm(wide)
 
 
 def test_admm_with_a_firm_denoiser_has_the_fixed_points_of_forward_backward():

@@ -8,8 +8,7 @@ Pictures are blurred with Levin's measured camera motions (circular) and get noi
 - plug-and-play ADMM with the averaged denoiser that comes with the package, relaxed so that it is firmly non-expansive.
   Its noise level and its balance with the data are those that are best on the same training pictures.
 
-ADMM takes steps of any size. With long ones and a strong denoiser it gets within a few hundred iterations where
-forward-backward, whose steps end at 2 / L, needs many thousands: |x_(k+1) - x_k| never grows, and falls to 1e-8 of the
+ADMM takes steps of any size. With long ones and a strong denoiser it takes some hundreds of iterations: |x_(k+1) - x_k| never grows, and falls to 1e-8 of the
 picture's size in float64.
 """
 
@@ -44,7 +43,7 @@ NOISE, TOLERANCE, MOST = 0.01, 1e-8, 2000
 LEVELS = tuple(s / 255 for s in (8, 12, 17, 24))  # of the noise that the denoiser is asked to remove
 BALANCES = 0.25, 0.35, 0.5, 0.7  # 1: the denoiser trusts its input as much as the data deserve
 WEIGHTS = 0.0002, 0.0004, 0.0006, 0.0008, 0.0012, 0.0016  # of the total variation
-TRAINING, TRAINING_SIDE, TRAINING_ITERATIONS = 6, 96, 30
+TRAINING, TRAINING_SIDE, TRAINING_ITERATIONS = 6, 96, 80
 
 
 class Chosen(NamedTuple):
