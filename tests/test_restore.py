@@ -159,7 +159,7 @@ def test_the_report_is_there_when_the_folder_appears(pictures, tmp_path):
 
 
 def options(pictures: Path, out: Path, **others) -> DenoiseConfig:
-    small = {"steps": 6, "depth": 2, "filters": 4, "batch_size": 2, "crop": 16, "noise": (10.0, 30.0)}
+    small = {"steps": 6, "depth": 2, "filters": 8, "group_size": 2, "batch_size": 2, "crop": 16, "noise": (10.0, 30.0)}
     return DenoiseConfig(data=str(pictures), out=str(out), **(small | others))
 
 
@@ -172,11 +172,12 @@ def folder(pictures, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("network", ["euler", "dncnn"])
-def test_training_leaves_a_model_a_proof_and_figures(folder, tmp_path, network):
-    run = denoise.run(options(folder, tmp_path / "run", network=network))
+@pytest.mark.parametrize("network, colour", [("euler", False), ("dncnn", False), ("euler", True)])
+def test_training_leaves_a_model_a_proof_and_figures(folder, tmp_path, network, colour):
+    run = denoise.run(options(folder, tmp_path / "run", network=network, colour=colour))
     net = denoise.load_denoiser(run.file("model.safetensors"))
-    assert isinstance(net, EulerDenoiser if network == "euler" else DnCNN) and net.channels == 1
+    assert isinstance(net, EulerDenoiser if network == "euler" else DnCNN) and net.channels == (3 if colour else 1)
+    assert run.environment["command"].startswith(f"stablenets denoise train --data {folder.resolve()} ")
     assert run.has("certificate.json") == (network == "euler") and run.has("uncertified.txt") == (network == "dncnn")
     result = denoise.results(run)
     assert [row["noise"] for row in result["validation"]] == [10, 15, 25, 30] and result["pictures"] == 1
@@ -205,7 +206,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(folder, tmp_path):
     [
         ({"noise": (30.0, 10.0)}, "the lowest and the highest level"),
         ({"noise": (1.0, 2.0, 3.0)}, "the lowest and the highest level"),
-        ({"filters": 6}, "filters in fours"),
+        ({"filters": 6}, "a multiple of 4 group_size"),
         ({"crop": 100}, "at least 100 x 100"),
         ({"crop": 2}, "what the filters see"),
         ({"data": "/none"}, "there is no folder"),

@@ -49,7 +49,7 @@ def read_picture(path: Path, channels: int | None = None) -> np.ndarray:
         pixels = np.rint(np.tensordot(LUMA, pixels.astype(np.float64), 1)).clip(0, 255).astype(np.uint8)[None]
     if channels == 3 and len(pixels) == 1:
         pixels = np.repeat(pixels, 3, 0)
-    return np.array(pixels)  # a copy that may be written to, as PyTorch asks
+    return np.array(pixels, order="C")  # a copy that may be written to, as PyTorch asks
 
 
 def as_tensor(pixels: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:

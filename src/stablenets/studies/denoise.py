@@ -31,8 +31,8 @@ from ._folder import once, open_folder, seeded, write_table
 
 NETWORKS = {
     "euler, grey": DenoiseConfig(),
-    "euler, colour": DenoiseConfig(steps=4000, colour=True),
-    "dncnn, colour": DenoiseConfig(steps=11000, colour=True, network="dncnn", depth=8, filters=32),
+    "euler, colour": DenoiseConfig(steps=4000, colour=True, filters=128),
+    "dncnn, colour": DenoiseConfig(steps=7000, colour=True, network="dncnn", depth=8, filters=32),
 }
 LEVELS = 15.0, 25.0, 50.0
 AGAIN, SHOWN, SIDE = 300, (1, 10, 100, 300), 160

@@ -85,7 +85,7 @@ def command(config: Config) -> str:
     >>> command(ClassifyConfig(data="digits", channels=(16, 64), blocks=(1, 1), flip=True))
     'stablenets classify --data digits --channels 16 64 --blocks 1 1 --flip'
     """
-    words = ["stablenets", kind_of(type(config))]
+    words = ["stablenets", kind_of(type(config)), *(["train"] if isinstance(config, DenoiseConfig) else [])]
     for field in fields(config):
         value, option = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
         if value == field.default and field.name != "data":
