@@ -38,7 +38,13 @@ def files(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize(
     "options",
-    [{"channels": 3, "width": 4}, {"stride": 1, "kernel_size": 5}, {"profile": SoftShrink()}, {"levels": (0.2,)}],
+    [
+        {"channels": 3, "width": 4},
+        {"stride": 1, "kernel_size": 5},
+        {"profile": SoftShrink()},
+        {"levels": (0.2,)},
+        {"group_size": 2},
+    ],
     ids=lambda o: next(iter(o)),
 )
 def test_certificates_are_proved(options, tmp_path):

@@ -8,8 +8,8 @@ Pictures are blurred with Levin's measured camera motions (circular) and get noi
 - plug-and-play ADMM with the averaged denoiser that comes with the package, relaxed so that it is firmly non-expansive.
   Its noise level and its balance with the data are those that are best on the same training pictures.
 
-ADMM takes steps of any size. With long ones and a strong denoiser it takes some hundreds of iterations: |x_(k+1) - x_k| never grows, and falls to 1e-8 of the
-picture's size in float64.
+ADMM takes steps of any size. With long ones and a strong denoiser it takes some hundreds of iterations:
+|x_(k+1) - x_k| never grows, and falls to 1e-8 of the picture's size in float64.
 """
 
 from __future__ import annotations

@@ -66,17 +66,25 @@ def _architecture(config: Any) -> tuple[dict[str, int], list[float]]:
     """Sizes and noise levels of the model."""
     if kind(config, "the network") != "EulerDenoiser":
         raise Rejected(f"not covered by the checker: denoisers of type {kind(config, 'the network')!r}")
-    entries(config, CONFIG, "the configuration")
+    entries(config, (*CONFIG, "group_size") if "group_size" in config else CONFIG, "the configuration")
     if entries(config["profile"], ("type",), "the profile")["type"] not in PROFILES:
         raise Rejected(f"not covered by the checker: the activation {config['profile']['type']!r}")
     sizes = {k: natural(config[k], k) for k in ("channels", "steps", "filters", "kernel_size", "stride")}
     width = sizes["channels"] if config["width"] is None else natural(config["width"], "width", least=sizes["channels"])
-    if sizes["filters"] % 4 or sizes["kernel_size"] % 2 == 0 or sizes["kernel_size"] > WIDEST or sizes["stride"] > 2:
+    # z phi(|z|) / |z| of a group z is the gradient of a convex function whose Hessian has the eigenvalues phi'(|z|) and
+    # phi(|z|) / |z|, both in [0, 1]: groups may be of any size
+    group = natural(config.get("group_size", 1), "group_size")
+    if (
+        sizes["filters"] % (4 * group)
+        or sizes["kernel_size"] % 2 == 0
+        or sizes["kernel_size"] > WIDEST
+        or sizes["stride"] > 2
+    ):
         raise Rejected(f"no filter bank closed under mirror images has the sizes {sizes}")
     levels = [number(v, "a level", positive=True) for v in items(config["levels"], "the model's levels")]
     if not levels or levels != sorted(set(levels)):
         raise Rejected("the model's noise levels do not increase")
-    return sizes | {"width": width}, levels
+    return sizes | {"width": width, "group": group}, levels
 
 
 def _step(value: Any, i: int) -> float:
@@ -90,7 +98,7 @@ def _same_tensors(model: ModelFile, sizes: dict[str, int], levels: int) -> None:
     wanted: dict[str, tuple[int, ...]] = {}
     for i in range(sizes["steps"]):
         wanted[f"blocks.{i}.field.linear.weight"] = quarter, sizes["width"], side, side
-        wanted[f"blocks.{i}.field.activation.log_width"] = levels, quarter
+        wanted[f"blocks.{i}.field.activation.log_width"] = levels, quarter // sizes["group"]
         wanted |= {f"blocks.{i}.tau_logit": (levels,), f"blocks.{i}.theta_logit": (levels,)}
     found = {name: e.shape for name, e in model.entries.items() if not name.endswith(".linear.singular_vector")}
     if found != wanted:
