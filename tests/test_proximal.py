@@ -9,10 +9,10 @@ import torch
 
 from stablenets.core.errors import InputError
 from stablenets.data import gaussian_noise, poisson_noise, uniform_noise
-from stablenets.layers import Box, HaarThreshold, Layer, Proximal, SoftThreshold
+from stablenets.layers import Box, HaarThreshold, Layer, Proximal, SoftThreshold, TotalVariation
 from stablenets.layers.wavelet import analyse, synthesise
 
-MAPS = [SoftThreshold(0.4), Box(-0.3, 0.8), HaarThreshold(0.5, levels=2)]
+MAPS = [SoftThreshold(0.4), Box(-0.3, 0.8), HaarThreshold(0.5, levels=2), TotalVariation(0.2, tolerance=1e-7)]
 
 
 def images(count: int = 4, seed: int = 0) -> torch.Tensor:

@@ -140,6 +140,21 @@ def test_a_failed_write_leaves_nothing(pictures, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_report_is_there_when_the_folder_appears(pictures, tmp_path):
+    """A page that cannot be written leaves no folder, and one that can is written before the folder has its name."""
+    config, seen = RestoreConfig(denoise=True, out=str(tmp_path / "out")), []
+
+    def fails(folder: Path) -> None:
+        seen.append((folder.name, (tmp_path / "out").exists(), (folder / "result.json").exists()))
+        raise InputError("no page")
+
+    with pytest.raises(InputError, match="no page"):
+        restore.run(pictures / "grey.png", config, finish=fails)
+    assert seen[0][1:] == (False, True) and not list(tmp_path.iterdir())
+    restore.run(pictures / "grey.png", config, finish=lambda folder: (folder / "page").write_text("x"))
+    assert (tmp_path / "out" / "page").exists()
+
+
 # --- training -----------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,8 @@ from .mutant import Mutant
 
 BANK, STEP, FIELD = "linear/filter_bank.py", "networks/euler_denoiser.py", "fields/filter_gradient.py"
 
+CHECKER, TV = "certify/checker/denoiser.py", "layers/total_variation.py"
+
 MUTANTS = [
     Mutant(
         "mirror: the extension repeats no border pixel",
@@ -153,5 +155,68 @@ MUTANTS = [
         "        shutil.rmtree(temporary, ignore_errors=True)\n    return folder",
         "        pass\n    return folder",
         ("test_restore.py", "-k", "failed_write"),
+    ),
+    Mutant(
+        "restore: the page is written after the folder appears",
+        "tasks/restore.py",
+        "        finish(temporary)\n        temporary.chmod(0o755)\n        os.rename(temporary, folder)\n",
+        "        temporary.chmod(0o755)\n        os.rename(temporary, folder)\n        finish(folder)\n",
+        ("test_restore.py", "-k", "when_the_folder_appears"),
+    ),
+    Mutant(
+        "denoiser's checker: tau of another level",
+        CHECKER,
+        "[t.max() for t in tau]",
+        "[t.min() for t in tau]",
+        ("test_verify_denoiser.py", "-k", "forged and alpha"),
+    ),
+    Mutant(
+        "denoiser's checker: the norm is taken as stated",
+        CHECKER,
+        "if not proved <= norm <= 1:",
+        "if not norm <= 1:",
+        ("test_verify_denoiser.py", "-k", "altered or forged"),
+    ),
+    Mutant(
+        "denoiser's checker: the pull is counted twice",
+        CHECKER,
+        "both * (1 - float(pull)) * UP",
+        "both * (1 - float(pull)) ** 2 * UP",
+        ("test_verify_denoiser.py", "-k", "forged and alpha"),
+    ),
+    Mutant(
+        "denoiser's checker: the filters are not scaled",
+        CHECKER,
+        'f"blocks.{i}.field.linear.weight") * scale',
+        'f"blocks.{i}.field.linear.weight") / max(scale, 1e9)',
+        ("test_verify_denoiser.py", "-k", "tight or altered"),
+    ),
+    Mutant(
+        "total variation: a gap too small",
+        TV,
+        "return weight * _sizes(d).flatten(1).sum(1) - (p * d)",
+        "return 0.5 * weight * _sizes(d).flatten(1).sum(1) - (p * d)",
+        ("test_total_variation.py", "-k", "gap or tolerance_is_kept"),
+    ),
+    Mutant(
+        "total variation: steps too long",
+        TV,
+        "SPREAD = 8.0",
+        "SPREAD = 2.0",
+        ("test_total_variation.py", "-k", "adjoint"),
+    ),
+    Mutant(
+        "total variation: the tolerance is missing from the distance",
+        TV,
+        "return super().error(x) + self.tolerance * ",
+        "return super().error(x) + 0 * ",
+        ("test_total_variation.py", "-k", "distance"),
+    ),
+    Mutant(
+        "firm: relaxed too little",
+        "layers/around.py",
+        "t = 0.5 / averaged.alpha\n    while averaged.relaxed(t).alpha > 0.5:",
+        "t = 0.6 / averaged.alpha\n    while averaged.relaxed(t).alpha > 0.6:",
+        ("test_total_variation.py", "-k", "firm_relaxes"),
     ),
 ]

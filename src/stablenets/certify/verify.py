@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .checker import denoiser
 from .checker.architecture import Layer, layers
 from .checker.model_file import ModelFile, read_model
 from .checker.norms import TALLY
@@ -54,7 +55,10 @@ def verify(model_path: str | os.PathLike[str], certificate_path: str | os.PathLi
     before = TALLY.set(tally)
     try:
         with np.errstate(all="ignore"):  # what overflows is not proved
-            return Verdict(True, _verify(model_path, _certificate(certificate_path), tally))
+            content = _content(certificate_path)
+            if isinstance(content, dict) and content.get("format") == denoiser.FORMAT:
+                return Verdict(True, denoiser.prove_denoiser(model_path, content))
+            return Verdict(True, _verify(model_path, _certificate(content), tally))
     except Rejected as error:
         return Verdict(False, _printable(str(error)))
     except RecursionError:
@@ -71,12 +75,16 @@ def _printable(reason: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in reason)
 
 
-def _certificate(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The certificate, with all its keys and of the right form."""
+def _content(path: str | os.PathLike[str]) -> Any:
+    """What the certificate's file holds."""
     with open_file(path, "the certificate") as file:
         if (length := os.fstat(file.fileno()).st_size) > SIZE_LIMIT:
             raise Rejected(f"the certificate has {length} bytes, over {SIZE_LIMIT}")
-        content = parse(file.read(length), "the certificate")
+        return parse(file.read(length), "the certificate")
+
+
+def _certificate(content: Any) -> dict[str, Any]:
+    """The certificate, with all its keys and of the right form."""
     if isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
         raise Rejected(f"the certificate is not of schema {SCHEMA}")
     certificate = entries(content, KEYS, "the certificate")

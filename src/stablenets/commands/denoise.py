@@ -82,12 +82,11 @@ def restore(
     from ..tasks import restore as task
 
     with shown(progress) as show:
-        folder = task.run(image, options or RestoreConfig(), show)
-    page = build_restoration(folder)
+        folder = task.run(image, options or RestoreConfig(), show, build_restoration)
     if progress != "json":
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         say(result["statement"])
         for name, value in result["measures"].items():
             number = "infinite" if value is None else f"{value:.4g}"
             say(f"{name}: {number}{' dB' if name.startswith('PSNR') else ''}")
-        say(f"The picture: {folder / 'restored.png'}\nBefore and after: {page}")
+        say(f"The picture: {folder / 'restored.png'}\nBefore and after: {folder / 'report.html'}")

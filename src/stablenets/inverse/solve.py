@@ -15,7 +15,7 @@ from .certificate import ConvergenceCertificate, Guarantee
 from .forward_backward import ForwardBackward
 from .problem import Problem
 from .solver import Denoiser, Solver
-from .theorems import certify_convergence
+from .theorems import certify_convergence, inner_tolerance
 
 ALLOWANCE = 1000.0  # machine epsilons times |x|: assumed of a denoiser whose rounding errors are not known
 
@@ -84,9 +84,9 @@ def solve(
         start: the first iterate; default K^T y.
         iterations: largest number of iterations.
         tolerance: stop when |z_(k+1) - z_k| <= tolerance |z_(k+1)| in every sample.
-        denoiser_error: a bound of the Euclidean rounding error of one evaluation of the denoiser, for `distance`.
-            Default: that of a proximal map is known; for others 1000 machine epsilons times |x| are allowed for, which
-            the certificate calls an assumption.
+        denoiser_error: a bound of the Euclidean error of one evaluation of the denoiser, for `distance`. Default: that
+            of a proximal map is known; for others 1000 machine epsilons times |x| are allowed for, which the
+            certificate calls an assumption.
         on_iteration: called after every iteration with their number and the residuals; may raise to stop.
 
     Raises:
@@ -137,7 +137,7 @@ def _distance(
     z: Tensor,
     residual: Tensor,
     denoiser_error: float | None,
-) -> tuple[ConvergenceCertificate, Tensor]:
+) -> tuple[ConvergenceCertificate, Tensor | None]:
     """|z+ - z*| <= (rate |z+ - z| + e) / (1 - rate), for z+ = T(z) up to an error e of rounding.
 
     For |z+ - z*| <= |T(z) - T(z*)| + e <= rate |z - z*| + e <= rate (|z - z+| + |z+ - z*|) + e.
@@ -149,12 +149,14 @@ def _distance(
     elif denoiser_error is not None:
         words = f"proved for the data step; {denoiser_error:.3g} for the denoiser, as given"
         error = lambda x: torch.full((len(x),), denoiser_error, dtype=torch.float64, device=x.device)  # noqa: E731
+    elif isinstance(denoiser, Proximal):
+        words, error = "proved for the data step and the denoiser", denoiser.error
+    elif inner_tolerance(denoiser):
+        words = "an iteration inside the denoiser ends early: give denoiser_error for a bound of the distance"
+        return dataclasses.replace(certificate, rounding=words), None
     else:
-        count = denoiser.roundings if isinstance(denoiser, Proximal) else ALLOWANCE
-        words = "proved for the data step and the denoiser"
-        if not isinstance(denoiser, Proximal):
-            words = f"proved for the data step; {ALLOWANCE:g} machine epsilons of |x| assumed for the denoiser"
-        error = lambda x: count * eps * x.flatten(1).norm(dim=1).double()  # noqa: E731
+        words = f"proved for the data step; {ALLOWANCE:g} machine epsilons of |x| assumed for the denoiser"
+        error = lambda x: ALLOWANCE * eps * x.flatten(1).norm(dim=1).double()  # noqa: E731
     e = method.error(problem, error, step, z)
     distance = method.shrink(problem, step) * (rate * residual + e) / (1 - rate) * (1 + 1e-12)
     return dataclasses.replace(certificate, rounding=words), distance + method.solution_error(problem, step, z)

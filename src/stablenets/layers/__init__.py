@@ -6,6 +6,7 @@ from .adaptive import AdaptiveFlow as AdaptiveFlow
 from .affine import Affine as Affine
 from .around import Relaxed as Relaxed
 from .around import Rescaled as Rescaled
+from .around import firm as firm
 from .base import Layer as Layer
 from .chain import Chain as Chain
 from .chain import claims as claims
@@ -24,4 +25,5 @@ from .isometries import Project as Project
 from .proximal import Box as Box
 from .proximal import Proximal as Proximal
 from .proximal import SoftThreshold as SoftThreshold
+from .total_variation import TotalVariation as TotalVariation
 from .wavelet import HaarThreshold as HaarThreshold

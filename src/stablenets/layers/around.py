@@ -10,7 +10,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from ..core.claims import Claims
-from ..core.errors import InputError, message
+from ..core.errors import ClaimError, InputError, message
 from ..core.properties import Averaged, Lipschitz, Property, rounded
 from ..core.regions import Bounded
 from .base import Layer
@@ -61,6 +61,34 @@ class Relaxed(Layer):
         yield cls(SoftThreshold(0.5), 0.7)
         for flow in Flow.examples():
             yield cls(flow, 0.3)
+
+
+def firm(body: nn.Module) -> nn.Module:
+    """`body`, relaxed as little as makes it firmly non-expansive (1/2-averaged): what `inverse.ADMM` needs.
+
+    A map that is firmly non-expansive is returned as it is.
+
+    Raises:
+        ClaimError: `body` is not proved to be 1-Lipschitz.
+
+    >>> firm(Relaxed(SoftThreshold(1.0), t=0.5))
+    Relaxed(
+      (body): SoftThreshold()
+    )
+    """
+    found = claims(body)
+    averaged, lipschitz = found.get(Averaged), found.get(Lipschitz)
+    if averaged is None:
+        if lipschitz is None or lipschitz.bound > 1:
+            given = f"{type(body).__name__} with {', '.join(map(str, found)) or 'nothing proved'}"
+            raise ClaimError(message(given, "a 1-Lipschitz map"))
+        return Relaxed(body, 0.5)
+    if averaged.alpha <= 0.5:
+        return body
+    t = 0.5 / averaged.alpha
+    while averaged.relaxed(t).alpha > 0.5:
+        t = math.nextafter(t, 0.0)
+    return Relaxed(body, t)
 
 
 class Rescaled(Layer):

@@ -11,8 +11,14 @@ from ..core.component import Component
 
 
 class Layer(Component, root=True):
-    """A map on batches with claims. Layers compose in a `Chain` or a plain `nn.Sequential`."""
+    """A map on batches with claims. Layers compose in a `Chain` or a plain `nn.Sequential`.
 
+    Attributes:
+        accuracy: claims are about a map in exact arithmetic; computed values are within `accuracy` |x| of it, and what
+            rounding adds. Positive where an iteration ends early.
+    """
+
+    accuracy: float = 0.0
     input_shape: tuple[int, ...] | None = None  # a shape of one sample that the layer accepts; None: (4,) is one
 
     @abc.abstractmethod

@@ -26,7 +26,8 @@ class Proximal(Layer, abc.ABC):
 
     Attributes:
         coercive: whether g(z) grows beyond all bounds with |z|: then f + g has a minimiser for every convex f >= 0.
-        roundings: the computed value is within this many machine epsilons times |x| of the exact one.
+        roundings: what rounding adds to the distance of the computed value from the exact one is at most this many
+            machine epsilons times |x|.
     """
 
     coercive: ClassVar[bool] = False
@@ -35,6 +36,10 @@ class Proximal(Layer, abc.ABC):
     @abc.abstractmethod
     def penalty(self, x: Tensor) -> Tensor:
         """g(x), shape (batch,)."""
+
+    def error(self, x: Tensor) -> Tensor:
+        """Bounds (batch,), float64, of the Euclidean distance of the computed value at `x` from the exact one."""
+        return self.roundings * torch.finfo(x.dtype).eps * x.flatten(1).norm(dim=1).double()
 
     def claims(self) -> Claims:
         return Claims([Averaged(0.5)])

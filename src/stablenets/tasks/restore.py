@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,19 @@ class Restoration:
     measures: dict[str, float]
 
 
-def run(image: Path, config: RestoreConfig, progress: Progress = silent) -> Path:
-    """Restore the picture, and write the folder with restored.png, report.html, residuals.svg and result.json.
+def run(
+    image: Path,
+    config: RestoreConfig,
+    progress: Progress = silent,
+    finish: Callable[[Path], object] = lambda folder: None,
+) -> Path:
+    """Restore the picture, and write the folder with restored.png, pictures.npz and result.json, all at once.
+
+    Args:
+        image: a PNG or JPEG file.
+        config: the options.
+        progress: is told about the iterations.
+        finish: adds to the folder, such as its report, before it appears under its name.
 
     Returns:
         the folder.
@@ -80,6 +92,7 @@ def run(image: Path, config: RestoreConfig, progress: Progress = silent) -> Path
         raise InputError(message(f"{folder} cannot be made ({error.strerror})", "a writable place")) from None
     try:
         write(found, image, config, temporary)
+        finish(temporary)
         temporary.chmod(0o755)
         os.rename(temporary, folder)
     except OSError as error:

@@ -50,16 +50,18 @@ def pairs(
     return x.flatten(0, 1).to(dtype), y.flatten(0, 1).to(dtype)
 
 
-def tolerance(f: Map, claim: Property, x: Tensor, y: Tensor) -> Tensor:
-    """The rounding error (batch,) that a violation at `x`, `y` may carry.
+def tolerance(f: Map, claim: Property, x: Tensor, y: Tensor, accuracy: float = 0.0) -> Tensor:
+    """The error (batch,) that a violation at `x`, `y` may carry.
 
-    A difference f(x) - f(y) is known up to eps |f(x)|, and the violation divides it by |x - y| and by the claimed
-    constant.
+    A difference f(x) - f(y) is known up to eps |f(x)| and the `accuracy` of f, and the violation divides it by |x - y|
+    and by the claimed constant.
     """
     values: dict[str, Any] = vars(claim)
     constant = min(1.0, *(float(values.get(k, 1.0)) for k in ("bound", "alpha")))
     sizes = norm(f(x)) + norm(f(y)) + norm(x) + norm(y)
-    return TOLERANCE[x.dtype] + 100 * torch.finfo(x.dtype).eps * sizes / norm(x - y) / max(constant, 1e-300)
+    return TOLERANCE[x.dtype] + (100 * torch.finfo(x.dtype).eps + 2 * accuracy) * sizes / norm(x - y) / max(
+        constant, 1e-300
+    )
 
 
 def falsify(
@@ -72,6 +74,7 @@ def falsify(
     steps: int = 8,
     count: int = 16,
     dtype: torch.dtype = torch.float64,
+    accuracy: float = 0.0,
 ) -> list[Attempt]:
     """Attack every claim about `f` on states (batch, *shape).
 
@@ -79,6 +82,7 @@ def falsify(
         f: a map or a field, with weights of `dtype`.
         seed: of the samples.
         count: how many pairs at each scale.
+        accuracy: of f: computed values are within `accuracy` |x| of those that the claims are about.
         climbs, steps: how many samples climb (`attack.refute`, in float64), and how far; `steps=0`: none does.
 
     >>> from stablenets.core.properties import Lipschitz
@@ -90,7 +94,7 @@ def falsify(
     for claim in claims:
         x, y = claim.domain(first), claim.domain(second)
         violation = claim.violation(f, x, y).detach().nan_to_num(nan=math.inf)
-        floor = tolerance(f, claim, x, y).detach()
+        floor = tolerance(f, claim, x, y, accuracy).detach()
         excess = violation - floor
         worst = int(excess.argmax())
         best = Attempt(claim, float(violation[worst]), float(floor[worst]))
@@ -98,7 +102,7 @@ def falsify(
             start = x[excess.topk(min(climbs, len(x))).indices]
             found = refute(f, claim, start, steps=steps, seed=seed)
             at = claim.domain(found.x[None]), claim.domain(found.y[None])
-            climbed = Attempt(claim, found.violation, float(tolerance(f, claim, *at).detach()))
+            climbed = Attempt(claim, found.violation, float(tolerance(f, claim, *at, accuracy).detach()))
             if climbed.violation - climbed.tolerance > best.violation - best.tolerance:
                 best = climbed
         attempts.append(best)

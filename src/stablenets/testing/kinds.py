@@ -119,14 +119,14 @@ def _norm_estimate(a: LinearMap) -> Verdict:
 # --- claims of fields, layers and networks ------------------------------------------------------------------------
 
 
-def _attacked(f: Map, claim: Property, shape: tuple[int, ...], seed: int) -> Verdict:
-    (attempt,) = falsify(f, [claim], shape, seed=seed)
+def _attacked(f: Map, claim: Property, shape: tuple[int, ...], seed: int, accuracy: float) -> Verdict:
+    (attempt,) = falsify(f, [claim], shape, seed=seed, accuracy=accuracy)
     return not attempt.refuted, f"{attempt}."
 
 
-def _claims(f: Map, claims: Any, shape: tuple[int, ...], seed: int) -> Iterator[Check]:
+def _claims(f: Map, claims: Any, shape: tuple[int, ...], seed: int, accuracy: float = 0.0) -> Iterator[Check]:
     for claim in claims:
-        yield f"claims {claim}", partial(_attacked, f, claim, shape, seed)
+        yield f"claims {claim}", partial(_attacked, f, claim, shape, seed, accuracy)
 
 
 def field_suite(f: Field, seed: int) -> Iterator[Check]:
@@ -165,7 +165,7 @@ def layer_suite(layer: Layer, seed: int) -> Iterator[Check]:
     """Independence of the samples, and the claims."""
     shape = layer.input_shape or ANY
     yield "shapes", partial(_batched, layer, shape, None)
-    yield from _claims(layer, layer.claims(), shape, seed)
+    yield from _claims(layer, layer.claims(), shape, seed, layer.accuracy)
 
 
 def network_suite(net: Network, seed: int) -> Iterator[Check]:
