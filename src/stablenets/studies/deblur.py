@@ -5,11 +5,11 @@ Pictures are blurred with Levin's measured camera motions (circular) and get noi
 - division by the kernel's Fourier transform (naive inversion);
 - total variation, with the weight that is best on training pictures, and with the best one *for each picture*, which
   nobody could know;
-- plug-and-play ADMM with the averaged denoiser that comes with the package, relaxed so that it is firmly non-expansive.
-  Its noise level and its balance with the data are those that are best on the same training pictures.
+- plug-and-play half-quadratic splitting with an averaged denoiser, trained here for weak noise. Its noise level and its
+  balance with the data are those that are best on the same training pictures.
 
-ADMM takes steps of any size. With long ones and a strong denoiser it takes some hundreds of iterations:
-|x_(k+1) - x_k| never grows, and falls to 1e-8 of the picture's size in float64.
+The splitting takes steps of any size. With long ones |x_(k+1) - x_k| falls to 1e-8 of the picture's size within
+some hundreds of iterations in float64, and never grows.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from torch import Tensor
 
 from ..core.errors import InputError, message
 from ..data.pictures import as_tensor, benchmark_files, read_pictures, training_files
-from ..inverse import ADMM, Problem, Solution, solve
-from ..layers import Relaxed, firm
+from ..inverse import HalfQuadraticSplitting, Problem, Solution, solve
 from ..layers.total_variation import differences, divergence
 from ..linear.blur import Blur
-from ..networks import Denoiser
-from ..networks.shipped import denoiser_for
+from ..networks import ChannelWise, Denoiser
 from ..report.panels import Curve, Panel, draw_panels
 from ..report.picture_panels import Picture
+from ..tasks.denoise_options import DenoiseConfig
 from ..tasks.progress import Progress, silent
 from ..tasks.restore import compare, degrade
 from ._folder import once, open_folder, seeded, write_table
+from .denoise import trained
 
 SETS = {"set12": 1, "cbsd68": 3}  # channels
 COUNT, SIDE, QUICK_SIDE = 8, 192, 64
 NOISE, TOLERANCE, MOST = 0.01, 1e-8, 2000
-LEVELS = tuple(s / 255 for s in (8, 12, 17, 24))  # of the noise that the denoiser is asked to remove
-BALANCES = 0.25, 0.35, 0.5, 0.7  # 1: the denoiser trusts its input as much as the data deserve
+DENOISER = DenoiseConfig(noise=(2.0, 8.0), steps=4000)
+LEVELS = tuple(s / 255 for s in (2, 3, 4, 6))  # of the noise that the denoiser is asked to remove
+BALANCES = 0.15, 0.25, 0.4, 0.6  # 1: the denoiser trusts its input as much as the data deserve
 WEIGHTS = 0.0002, 0.0004, 0.0006, 0.0008, 0.0012, 0.0016  # of the total variation
 TRAINING, TRAINING_SIDE, TRAINING_ITERATIONS = 6, 96, 80
 
@@ -63,8 +64,9 @@ def run(*, data: str | None = None, out: Path | None = None, quick: bool = False
     folder = open_folder("deblur", data=data, out=out, quick=quick, settings={"quick": quick, "noise": NOISE})
     all_kernels, rows, side = kernels(), [], QUICK_SIDE if quick else SIDE
     with seeded(0):
+        grey = trained("denoiser", DENOISER, None, folder, quick, progress)
         for name, channels in SETS.items():
-            net = denoiser_for(channels)
+            net = grey if channels == 1 else ChannelWise(grey, channels).eval()
             tuned = once(folder / f"{name}-tuning.json", partial(tune, net, channels, all_kernels, quick, progress))
             for i, picture in enumerate(read_pictures(benchmark_files(name)[: 1 if quick else COUNT], channels)):
                 kernel = list(all_kernels)[i % len(all_kernels)]
@@ -144,7 +146,7 @@ def tune(net: Denoiser, channels: int, by: dict[str, np.ndarray], quick: bool, p
     found = []
     for i, (level, balance) in enumerate(jobs[::8] if quick else jobs):
         progress("choosing on training pictures", i, len(jobs), f"noise level {level:.3f}, balance {balance}")
-        found.append(mean(lambda p, j=jobs[i]: plug_and_play(p, net, *j, iterations=TRAINING_ITERATIONS).x))
+        found.append(mean(lambda p, j=jobs[i]: sharp(p, plug_and_play(p, net, *j, iterations=TRAINING_ITERATIONS), *j)))
     best = jobs[int(np.argmax(found))]
     return {
         "chosen": [*best, WEIGHTS[int(np.argmax(weights))]],
@@ -154,14 +156,22 @@ def tune(net: Denoiser, channels: int, by: dict[str, np.ndarray], quick: bool, p
 
 
 def plug_and_play(problem: Problem, net: Denoiser, level: float, balance: float, **options: Any) -> Solution:
-    """ADMM with the denoiser at a noise level, and the step that weighs it against the data.
+    """Half-quadratic splitting with the denoiser at a noise level, and the step that weighs it against the data.
 
-    As a proximal map, a denoiser of the noise `level` is that of level^2 times a penalty, and t level^2 times one when
-    it is relaxed by t. So the step h = t level^2 / (balance NOISE^2) gives the data the weight `balance` / NOISE^2.
+    As a proximal map, a denoiser of the noise `level` is that of level^2 times a penalty. So the step
+    h = level^2 / (balance NOISE^2) gives the data the weight `balance` / NOISE^2.
     """
-    denoiser = firm(net.at(level))
-    share = denoiser.t if isinstance(denoiser, Relaxed) else 1.0
-    return solve(problem, denoiser, solver=ADMM(share * level**2 / (balance * NOISE**2)), **options)
+    return solve(problem, net.at(level), solver=HalfQuadraticSplitting(step(level, balance)), **options)
+
+
+def step(level: float, balance: float) -> float:
+    """h: see `plug_and_play`."""
+    return level**2 / (balance * NOISE**2)
+
+
+def sharp(problem: Problem, solution: Solution, level: float, balance: float) -> Tensor:
+    """The restored picture as it enters the denoiser: it solves grad f(x) + (x - D(x)) / h = 0."""
+    return problem.prox(solution.x, step(level, balance))
 
 
 @torch.no_grad()
@@ -191,7 +201,7 @@ def deblur(
     progress(job, most, most, f"{solution.iterations} iterations")
     tried = {
         "blurred": problem.data, "naive": naive, "total variation": total_variation(problem, chosen.weight),
-        "plug-and-play": solution.x,
+        "plug-and-play": sharp(problem, solution, chosen.level, chosen.balance),
     }  # fmt: skip
     panels = [Panel(what, [Picture(x[0].numpy())]) for what, x in {"true": true, **tried}.items()]
     draw_panels(panels, folder / f"{job.replace(', picture ', '-')}.png", columns=5, height=2.9)
