@@ -144,7 +144,8 @@ class EulerDenoiser(Denoiser):
     @classmethod
     def examples(cls) -> Iterator[Self]:
         sizes: dict[str, Any] = {"steps": 2, "filters": 4, "levels": (0.1, 0.5)}
-        grouped = cls(1, group_size=2, **(sizes | {"filters": 8}))
+        wider: dict[str, Any] = sizes | {"filters": 8}
+        grouped = cls(1, group_size=2, **wider)
         for net in (cls(1, **sizes), cls(2, stride=1, width=3, **sizes), grouped):
             for p in net.parameters():
                 p.data += torch.randn_like(p) / 2
