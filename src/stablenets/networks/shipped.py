@@ -46,9 +46,8 @@ def pretrained_denoiser(name: str) -> Denoiser:
 def denoiser_for(channels: int) -> Denoiser:
     """The denoiser that comes with the package for images with so many channels.
 
-    That is "grey" for one channel, and "colour" for three if there is one; else "grey" on every channel.
+    That is "grey" for one channel, "colour" for three, and for any other number "grey" on every channel.
     """
-    if channels == 3 and "colour" in shipped():
-        return pretrained_denoiser("colour")
-    grey = pretrained_denoiser("grey")
-    return grey if channels == 1 else ChannelWise(grey, channels).eval()
+    if channels in (1, 3):
+        return pretrained_denoiser("grey" if channels == 1 else "colour")
+    return ChannelWise(pretrained_denoiser("grey"), channels).eval()
