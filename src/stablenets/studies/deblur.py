@@ -38,13 +38,13 @@ from ._folder import once, open_folder, seeded, write_table
 from .denoise import trained
 
 SETS = {"set12": 1, "cbsd68": 3}  # channels
-COUNT, SIDE, QUICK_SIDE = 8, 192, 64
+COUNT, SIDE, QUICK_SIDE = 6, 192, 64
 NOISE, TOLERANCE, MOST = 0.01, 1e-8, 2000
 DENOISER = DenoiseConfig(noise=(2.0, 8.0), steps=4000)
-LEVELS = tuple(s / 255 for s in (2, 3, 4, 6))  # of the noise that the denoiser is asked to remove
+LEVELS = tuple(s / 255 for s in (2, 3, 4.5))  # of the noise that the denoiser is asked to remove
 BALANCES = 0.15, 0.25, 0.4, 0.6  # 1: the denoiser trusts its input as much as the data deserve
 WEIGHTS = 0.0002, 0.0004, 0.0006, 0.0008, 0.0012, 0.0016  # of the total variation
-TRAINING, TRAINING_SIDE, TRAINING_ITERATIONS = 6, 96, 80
+TRAINING, TRAINING_SIDE, TRAINING_ITERATIONS = 6, 96, 60
 
 
 class Chosen(NamedTuple):
@@ -65,9 +65,12 @@ def run(*, data: str | None = None, out: Path | None = None, quick: bool = False
     all_kernels, rows, side = kernels(), [], QUICK_SIDE if quick else SIDE
     with seeded(0):
         grey = trained("denoiser", DENOISER, None, folder, quick, progress)
+        jobs = [(level, balance) for level in LEVELS for balance in BALANCES][:: 8 if quick else 1]
         for name, channels in SETS.items():
             net = grey if channels == 1 else ChannelWise(grey, channels).eval()
-            tuned = once(folder / f"{name}-tuning.json", partial(tune, net, channels, all_kernels, quick, progress))
+            work = partial(tune, net, channels, all_kernels, jobs, quick, progress)
+            tuned = once(folder / f"{name}-tuning.json", work)
+            jobs = [tuned["chosen"][:2]]  # colours are restored one by one, by the same denoiser
             for i, picture in enumerate(read_pictures(benchmark_files(name)[: 1 if quick else COUNT], channels)):
                 kernel = list(all_kernels)[i % len(all_kernels)]
                 problem = Blurred(middle(picture, side), all_kernels[kernel], 0, torch.float64)
@@ -128,8 +131,15 @@ class Blurred(Problem):
 
 
 @torch.no_grad()
-def tune(net: Denoiser, channels: int, by: dict[str, np.ndarray], quick: bool, progress: Progress) -> dict[str, Any]:
-    """Mean PSNR over training pictures of BSDS500 for all weights, noise levels and balances, and the best of each."""
+def tune(
+    net: Denoiser,
+    channels: int,
+    by: dict[str, np.ndarray],
+    jobs: list[tuple[float, float]],
+    quick: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Mean PSNR over training pictures of BSDS500 for all weights and `jobs` (level, balance), and the best of each."""
     count = 1 if quick else TRAINING
     files = training_files("bsds500")[0]
     pictures = read_pictures(files[:: len(files) // count][:count], channels)
@@ -137,21 +147,21 @@ def tune(net: Denoiser, channels: int, by: dict[str, np.ndarray], quick: bool, p
         Blurred(middle(p, QUICK_SIDE if quick else TRAINING_SIDE), list(by.values())[i % len(by)], i, torch.float32)
         for i, p in enumerate(pictures)
     ]
-    net, jobs = net.float(), [(level, balance) for level in LEVELS for balance in BALANCES]
+    net = net.float()
 
     def mean(restored: Callable[[Blurred], Tensor]) -> float:
         return float(np.mean([p.psnr(restored(p)) for p in problems]))
 
     weights = [mean(lambda p, w=w: total_variation(p, w)) for w in WEIGHTS]
     found = []
-    for i, (level, balance) in enumerate(jobs[::8] if quick else jobs):
+    for i, (level, balance) in enumerate(jobs):
         progress("choosing on training pictures", i, len(jobs), f"noise level {level:.3f}, balance {balance}")
         found.append(mean(lambda p, j=jobs[i]: sharp(p, plug_and_play(p, net, *j, iterations=TRAINING_ITERATIONS), *j)))
     best = jobs[int(np.argmax(found))]
     return {
         "chosen": [*best, WEIGHTS[int(np.argmax(weights))]],
         "total variation": dict(zip(map(str, WEIGHTS), weights, strict=True)),
-        "plug-and-play": [[*job, value] for job, value in zip(jobs, found, strict=False)],
+        "plug-and-play": [[*job, value] for job, value in zip(jobs, found, strict=True)],
     }
 
 
