@@ -303,3 +303,10 @@ def test_repeated_application_converges():
         x = new
     assert all(b <= a * (1 + 1e-12) for a, b in itertools.pairwise(residuals))
     assert residuals[-1] < 0.2 * residuals[0]
+
+
+def test_dncnn_starts_with_little_noise():
+    """With the usual last layer it removes noise as large as the image, and a short training ends with none removed."""
+    torch.manual_seed(0)
+    y = torch.rand(4, 3, 24, 24)
+    assert float((DnCNN(3, depth=8, width=32)(y, 0.1) - y).norm()) < 0.05 * float(y.norm())

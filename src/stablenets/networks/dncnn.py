@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from ..core.claims import Claims
@@ -44,10 +45,16 @@ class DnCNN(Denoiser):
             if normalised:
                 layers.append(nn.BatchNorm2d(width))
             layers.append(nn.ReLU())
-        layers.append(nn.Conv2d(width, channels, 3, padding=1))
+        last = nn.Conv2d(width, channels, 3, padding=1)
+        layers.append(last)
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        with (
+            torch.no_grad()
+        ):  # the first guess of the noise is small: from one as large as the image, training never recovers
+            for p in last.parameters():
+                p.mul_(0.01)
         self.noise = nn.Sequential(*layers)
 
     def forward(self, y: Tensor, sigma: float) -> Tensor:
