@@ -49,7 +49,7 @@ def code(*words: object) -> int:
     [
         {"denoise": True, "noise": 0.1},
         {"kernel": "k.npz", "padding": "circular"},
-        {"blur": "gaussian", "spread": 1.2, "padding": "reflect", "strength": 0.7},
+        {"blur": "gaussian", "spread": 1.2, "padding": "reflect"},
         {"inpaint": "mask.png"},
     ],
     ids=lambda j: next(iter(j)),

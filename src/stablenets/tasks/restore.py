@@ -108,8 +108,9 @@ def restore(image: Path, config: RestoreConfig, progress: Progress = silent) -> 
     if sum(jobs) != 1:
         todo = "Give --denoise, or --inpaint MASK, or --blur or --kernel."
         raise InputError(message(f"{sum(jobs)} of denoising, inpainting and deblurring", "one of them", todo))
-    if not (0 < config.noise < math.inf and 0 < config.strength < math.inf):
-        given = f"--noise {config.noise} --strength {config.strength}"
+    strength = strength_of(config)
+    if not (0 < config.noise < math.inf and 0 < strength < math.inf):
+        given = f"--noise {config.noise} --strength {strength}"
         raise InputError(message(given, "positive numbers"))
     given = read_picture(image)
     net = denoiser_for(len(given)) if config.model is None else pretrained_denoiser(config.model)
@@ -151,6 +152,13 @@ def degrade(x: Tensor, operator: LinearMap | None, noise: float, seed: int) -> T
     return y + noise * (operator(white) if isinstance(operator, Mask) else white)
 
 
+def strength_of(config: RestoreConfig) -> float:
+    """Noise level of the denoiser in each iteration, as a multiple of that of the picture."""
+    if config.strength is not None:
+        return config.strength
+    return 0.4 if config.inpaint is None else 1.0
+
+
 def plug_and_play(net: Denoiser, sigma: float) -> nn.Module:
     """The denoiser at a noise level, and then the box [0, 1], with which a fixed point exists (Brouwer)."""
     return Chain(net.at(sigma), Box(0.0, 1.0)).eval()
@@ -176,7 +184,7 @@ def _solved(
 
     solution = solve(
         Problem(operator, x),
-        plug_and_play(net, config.noise * config.strength),
+        plug_and_play(net, config.noise * strength_of(config)),
         solver=ForwardBackward(),
         iterations=config.iterations,
         tolerance=config.tolerance,

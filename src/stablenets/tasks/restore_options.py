@@ -24,8 +24,9 @@ class RestoreConfig:
             repeated. zero: black.
         simulate: The image is a sharp one: blur it or mask it, and add the noise, before it is restored.
         truth: The true picture, to compare with.
-        model: A denoiser: grey, a model file or a run folder. By default grey, on each channel of a colour image.
-        strength: Noise level of the denoiser, as a multiple of --noise, when it is applied in each iteration.
+        model: A denoiser: grey, colour, a model file or a run folder. By default grey or colour, as the image is.
+        strength: Noise level of the denoiser, as a multiple of --noise, when it is applied in each iteration. By
+            default 0.4 for blurs and 1 for masks, what is best on training pictures.
         out: New folder for the results; by default runs/IMAGE-restored.
         iterations: Most iterations.
         tolerance: Stop when an iteration changes the picture by less than this, relative to its size.
@@ -45,7 +46,7 @@ class RestoreConfig:
     simulate: bool = False
     truth: str | None = None
     model: str | None = None
-    strength: float = 1.5
+    strength: float | None = None
     out: str | None = None
     iterations: int = 300
     tolerance: float = 1e-5
