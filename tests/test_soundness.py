@@ -37,7 +37,8 @@ def test_no_layer_can_be_trained_to_expand_beyond_its_claim(name: str) -> None:
         shape = layer.input_shape or (4,)
         for step in expand(layer, shape, steps=6):
             if step % 3 == 2 and (claim := copy.deepcopy(layer).eval().claims().get(Lipschitz)):
-                assert expansion(layer, shape) <= claim.bound * (1 + 1e-12)
+                # the claim is about the map that `accuracy` compares with: 0 but for iterations that end early
+                assert expansion(layer, shape) <= claim.bound * (1 + 1e-12 + layer.accuracy)
 
 
 class Estimated(nn.Module):

@@ -418,7 +418,7 @@ def test_an_attack_within_a_certified_radius_is_reported_loudly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copied(tmp_path)
-    monkeypatch.setattr(attacks, "contradictions", lambda *_: [7])
+    monkeypatch.setattr(attacks, "judged", lambda proof, x, radius, curve: ([7], curve))
     with pytest.raises(ClaimError, match="index 7"):
         classify.attack(run)
     assert json.loads(run.file("attack.json").read_text())["sandwich_ok"] is False
@@ -432,8 +432,8 @@ def test_contradictions_are_found() -> None:
     radius = proof.radius(x)
     curve = robust_curve(net, x, y, TINY.radii, steps=5)
     assert len(curve.index) > 5
-    assert attacks.contradictions(proof, x, radius, curve) == []
-    assert attacks.contradictions(proof, x, radius + 1, curve) == curve.index.tolist()
+    assert attacks.judged(proof, x, radius, curve)[0] == []
+    assert attacks.judged(proof, x, radius + 1, curve)[0] == curve.index.tolist()
 
 
 def test_a_certificate_that_the_checker_rejects_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,12 +512,13 @@ def test_unused_option_is_a_usage_error() -> None:
 @pytest.mark.parametrize("name", ["ddn", "ensemble", "Szegedy", "smallest", "fgsm"])
 def test_any_registered_attack_is_run_and_reported(tmp_path: Path, name: str) -> None:
     run = copied(tmp_path)
+    run.remove("smallest.npz")  # what an earlier attack found would be kept
     classify.attack(run, name=name, steps=3, test_limit=12)
     table = json.loads(run.file("attack.json").read_text())
     assert table["attack"]["name"].lower() == name.lower() and table["attack"]["norm"] == 2 and table["sandwich_ok"]
     assert load_run(run.path).attack is not None
     with np.load(run.file("smallest.npz"), allow_pickle=False) as smallest, np.load(run.file("samples.npz")) as samples:
-        assert str(smallest["attack"]).lower() == name.lower()
+        assert {str(each).lower() for each in smallest["attack"]} == {name.lower()}
         assert smallest["indices"].tolist() == list(range(12))
         radius, wrong = smallest["radius"], samples["logits"].argmax(1) != samples["y"]
         assert (radius[wrong] == 0).all() and (radius[~wrong] > 0).all()

@@ -189,3 +189,10 @@ def test_admm_with_a_firm_denoiser_has_the_fixed_points_of_forward_backward():
     found = [solve(problem, net, solver=s, iterations=5000, tolerance=1e-13) for s in (ADMM(0.7), ForwardBackward(0.7))]
     assert torch.allclose(found[0].x, found[1].x, atol=1e-9)
     assert found[0].certificate.alpha == 0.5 and found[0].growth < 1
+
+
+def test_the_derivative_along_nothing_is_nothing_in_float32_too():
+    x = torch.rand(1, 1, 4, 3, requires_grad=True)
+    for start, v in ((x, torch.zeros(1, 1, 4, 3)), (torch.zeros_like(x, requires_grad=True), torch.ones(1, 1, 4, 3))):
+        (found,) = torch.autograd.grad(TotalVariation(0.05)(start), start, v)
+        assert torch.allclose(found, v, atol=1e-3)

@@ -94,9 +94,9 @@ class _Minimiser(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (x,), (v,) = ctx.saved_tensors, grad_outputs
-        step = STEP * x.norm() / v.norm().clamp(min=1e-300)
+        step = STEP * x.norm().clamp(min=1e-20) / v.norm().clamp(min=1e-20)  # finite in float32, for v = 0 too
         ends = [_Minimiser.apply(x + s * v, *ctx.options) for s in (step, -step)]
-        return (ends[0] - ends[1]) / (2 * step).clamp(min=1e-300), None, None  # pyright: ignore[reportOperatorIssue]
+        return (ends[0] - ends[1]) / (2 * step), None, None  # pyright: ignore[reportOperatorIssue]
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], x: Tensor, *options: float) -> tuple[Any, int]:

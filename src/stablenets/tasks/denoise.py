@@ -70,7 +70,8 @@ def build(config: DenoiseConfig) -> Denoiser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if config.network == "dncnn":
-            return DnCNN(channels, depth=config.depth, width=config.filters)
+            # A batch has one noise level: statistics of batches would not be those of pictures at another one.
+            return DnCNN(channels, depth=config.depth, width=config.filters, normalised=False)
         levels = config.levels or sorted({low, high, *(s for s in USUAL if low < s < high)})
         return EulerDenoiser(
             channels,
