@@ -32,7 +32,7 @@ from ._folder import once, open_folder, seeded, write_table
 NETWORKS = {
     "euler, grey": DenoiseConfig(),
     "euler, colour": DenoiseConfig(steps=4000, colour=True, filters=128),
-    "dncnn, colour": DenoiseConfig(steps=7000, colour=True, network="dncnn", depth=8, filters=32),
+    "dncnn, colour": DenoiseConfig(steps=5000, colour=True, network="dncnn", depth=8, filters=32),
 }
 LEVELS = 15.0, 25.0, 50.0
 AGAIN, SHOWN, SIDE = 300, (1, 10, 100, 300), 160
@@ -79,7 +79,7 @@ def trained(
     if data is not None:
         config = replace(config, data=data)
     if quick:
-        config = replace(config, steps=30, filters=8, depth=3)
+        config = replace(config, steps=30, filters=16, depth=3)
     run = Run.open(path) if (path / "config.toml").is_file() else task.create(replace(config, out=str(path)))
     task.resume(run, prefixed(progress, name))
     return task.load_denoiser(run.file("model.safetensors"))
