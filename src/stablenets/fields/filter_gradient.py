@@ -31,7 +31,8 @@ class FilterGradient(Field):
     **Groups.** With `group_size` m, the responses of m filters at a place are cut off together: sigma maps a group z to
     z min(1, w / |z|), the projection onto the ball of radius w. This is the gradient of a convex, 1-smooth function of
     |z| (Huber's), so that the same theorem holds. Filters of a group learn to see one feature in several phases, which
-    then is kept or removed as a whole: for pictures, better than each by itself.
+    then is kept or removed as a whole. Lengths are computed from squares, which must not overflow: in float32,
+    responses must stay below 1e19 widths.
 
     In training mode the norm is that on a coarse grid of frequencies, with its gradient; leaving it freezes `scale`,
     by which the filters are multiplied, from the upper bound.
