@@ -33,7 +33,12 @@ def read_picture(path: Path, channels: int | None = None) -> np.ndarray:
         with Image.open(path) as file:
             upright = ImageOps.exif_transpose(file)
             if upright.mode in ("I;16", "I"):  # 16 bits per pixel
-                pixels = np.rint(np.asarray(upright, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)[None]
+                values = np.asarray(upright, dtype=np.float64)
+                if values.size and not 0 <= values.min() <= values.max() < 2**16:
+                    raise ValueError(f"its values go from {values.min():g} to {values.max():g}")
+                pixels = np.rint(values / 257).astype(np.uint8)[None]
+            elif upright.mode == "F":
+                raise ValueError("its values are fractions, of an unknown range")
             elif upright.mode in GREY_MODES:
                 pixels = np.asarray(upright.convert("L"))[None]
             else:

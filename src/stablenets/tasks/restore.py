@@ -104,10 +104,10 @@ def run(
 
 def restore(image: Path, config: RestoreConfig, progress: Progress = silent) -> Restoration:
     """Restore the picture in a file."""
-    jobs = [config.denoise, config.inpaint is not None, config.blur != "none" or config.kernel is not None]
+    jobs = [config.denoise, config.inpaint is not None, config.blur != "none", config.kernel is not None]
     if sum(jobs) != 1:
-        todo = "Give --denoise, or --inpaint MASK, or --blur or --kernel."
-        raise InputError(message(f"{sum(jobs)} of denoising, inpainting and deblurring", "one of them", todo))
+        todo = "Give --denoise, or --inpaint MASK, or --blur KIND, or --kernel FILE."
+        raise InputError(message(f"{sum(jobs)} of --denoise, --inpaint, --blur and --kernel", "one of them", todo))
     strength = strength_of(config)
     if not (0 < config.noise < math.inf and 0 < strength < math.inf):
         given = f"--noise {config.noise} --strength {strength}"
