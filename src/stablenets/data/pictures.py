@@ -12,12 +12,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..core.errors import InputError, message
+from .cbsd68 import IDS
 from .download import local_folders
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LUMA = 0.298936021293775, 0.587043074451121, 0.114020904255103  # of BT.601, as in the BSD68 benchmark
 GREY_MODES = ("1", "L", "LA", "I;16", "I")
-BSD_IDS = "cbsd68_ids.txt"
 
 
 def read_picture(path: Path, channels: int | None = None) -> np.ndarray:
@@ -138,8 +138,7 @@ def benchmark_files(name: str) -> list[Path]:
         raise InputError(message(f"the benchmark {name} is not on this machine", "its folder", todo))
     if name != "cbsd68":
         return picture_files(folder)
-    ids = (folder / BSD_IDS).read_text(encoding="utf-8").split()
-    return [folder / "val" / f"{i}.jpg" for i in ids]
+    return [folder / "val" / f"{i}.jpg" for i in IDS]
 
 
 def random_crops(
