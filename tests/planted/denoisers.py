@@ -96,7 +96,7 @@ MUTANTS = [
     Mutant(
         "euler denoiser: a pull that is no number",
         STEP,
-        "and 0 <= theta <= 1):",
+        "and 0 <= theta <= 1 and bool(self.theta_logit.isfinite().all())):",
         "and not theta > 1):",
         ("test_euler_denoiser.py", "-k", "no_finite_network and theta"),
     ),
