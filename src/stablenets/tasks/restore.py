@@ -156,7 +156,7 @@ def strength_of(config: RestoreConfig) -> float:
     """Noise level of the denoiser in each iteration, as a multiple of that of the picture."""
     if config.strength is not None:
         return config.strength
-    return 0.4 if config.inpaint is None else 1.0
+    return 0.3 if config.inpaint is None else 1.0
 
 
 def plug_and_play(net: Denoiser, sigma: float) -> nn.Module:
