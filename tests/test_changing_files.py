@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import os
 from collections.abc import Callable
@@ -113,7 +114,7 @@ def test_the_model_file_is_opened_once(good: Files, monkeypatch: pytest.MonkeyPa
 
         return call
 
-    for module, name in ((os, "open"), (io, "open")):
+    for module, name in ((os, "open"), (io, "open"), (builtins, "open")):
         monkeypatch.setattr(module, name, counted(cast(Any, getattr(module, name))))
     monkeypatch.setattr("numpy.fromfile", None)
     assert verify(good.model, good.certificate).ok
