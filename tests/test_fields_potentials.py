@@ -29,6 +29,7 @@ from stablenets.fields import (
     PairedPotential,
     PortHamiltonian,
     Potential,
+    PotentialSum,
     Ramp,
     ReLU,
     RidgePotential,
@@ -150,6 +151,36 @@ def test_the_smoothness_of_several_layers_is_a_bound(make, seed: int):
     assert largest <= v.smoothness() <= 1e4 * largest
     for attempt in falsify(GradientField(v), [Lipschitz(v.smoothness())], (3,), steps=20):
         assert not attempt.refuted, str(attempt)
+
+
+def test_what_is_known_of_a_sum_is_the_sum_of_what_is_known_of_its_parts():
+    """Quadratic parts with one matrix, whose Hessians, and multiples of x, whose convexities, add up exactly."""
+    weight = states(3, 4)
+    ridges = [RidgePotential(Dense(4, 3), LeakyReLU(1.0)).double().requires_grad_(False) for _ in range(2)]
+    for ridge, outer in zip(ridges, (-2.0, -0.5), strict=True):
+        ridge.linear.weight.copy_(weight)  # pyright: ignore[reportCallIssue]
+        ridge.outer.fill_(outer)
+    v = PotentialSum(*ridges)
+    assert float(spectral(jacobian(v.gradient, states(1, 4)))) == pytest.approx(v.smoothness(), rel=1e-9)
+    assert v.smoothness() >= sum(ridge.smoothness() for ridge in ridges)
+    assert v.convexity is None and PotentialSum(convex()).convexity == pytest.approx(0.05)
+    flat = [ConvexPotential(3, (4,), convexity=m, equilibrium=(0.7, -1.3, 2.1)) for m in (0.1, 0.2)]
+    both = PotentialSum(*flat).double().requires_grad_(False)
+    for part in flat:  # the gradient is convexity * (x - x*) up to where the layers begin
+        part.biases[0].fill_(-50.0)
+    assert both.convexity is not None and both.convexity <= 0.1 + 0.2 and both.convexity == pytest.approx(0.3)
+    x, y = states(2, 100, 3)
+    f = GradientField(both)
+    for attempt in falsify(f, f.claims(), (3,), steps=20):
+        assert not attempt.refuted, str(attempt)
+    assert float(OneSidedLipschitz(-both.convexity * (1 + 1e-6)).violation(f, x, y).min()) > 0
+    assert PotentialSum(convex(), RidgePotential(Dense(3, 2))).convexity is None
+
+
+@pytest.mark.parametrize("parts", [(), (RidgePotential(Dense(3, 2)), RidgePotential(Dense(2, 3)))])
+def test_sums_of_nothing_and_over_different_spaces_are_refused(parts):
+    with pytest.raises(InputError, match="states of one shape"):
+        PotentialSum(*parts)
 
 
 def test_unbounded_activations_have_no_smoothness_in_depth():

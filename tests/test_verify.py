@@ -364,10 +364,10 @@ def test_midpoint_has_no_step_limit(tmp_path):
 @pytest.mark.parametrize(
     "state", [{"step_size": 0.1}, {"step_size": -0.1, "step_count": 1}, {"step_size": 0.1, "step_count": 1.5}, [0.1, 1]]
 )
-def test_frozen_steps_of_another_form(tmp_path, state):
+def test_frozen_steps_of_another_form(state):
     flow = architecture.Layer("0", "Flow", {}, {})
     with pytest.raises(strict.Rejected, match="frozen steps of 0"):
-        frozen(flow, ModelFile(tmp_path, {}, {"0._extra_state": state}, {}))
+        frozen(flow, ModelFile({}, {"0._extra_state": state}, {}, memoryview(b"")))
 
 
 # --- forged weights and architectures -------------------------------------------------------------------------------
@@ -842,9 +842,9 @@ def test_shapes_known_by_their_size_alone():
 
 
 @pytest.mark.parametrize(("shape", "pixels"), [(16, 16), ((1, 4, 5), 20), ((1,), 1)])
-def test_the_mean_of_a_normalisation_counts_once_per_pixel(tmp_path, shape, pixels):
+def test_the_mean_of_a_normalisation_counts_once_per_pixel(shape, pixels):
     given = layer("Normalise", mean=[0.3], std=[0.5])
-    model = ModelFile(tmp_path, {}, {}, {})
+    model = ModelFile({}, {}, {}, memoryview(b""))
     norm = (100 + 0.3 * math.sqrt(pixels)) / 0.5
     claim = {"lipschitz": 2.0, "rounding": 1e-9, "output_norm": norm * (1 + 1e-9)}
     assert prove_layer(given, claim, model, shape, (100.0, 0.0))[0] == 2

@@ -47,4 +47,18 @@ MUTANTS = (
         "matrix = inverse(jacobians(g, 0 * z, at, size))",
         ("test_implicit.py", "-k", "first_and_second"),
     ),
+    Mutant(
+        "sum of potentials: the constant of the steepest part",
+        "fields/potential.py",
+        "return sum(v.smoothness(norm) for v in self._parts()) * (1 + 1e-15 * len(self.parts))",
+        "return max(v.smoothness(norm) for v in self._parts())",
+        ("test_fields_potentials.py", "-k", "sum_of_what"),
+    ),
+    Mutant(
+        "sum of potentials: convex if a part is",
+        "fields/potential.py",
+        "if len(known) == len(parts) else None",
+        "if known else None",
+        ("test_fields_potentials.py", "-k", "sum_of_what"),
+    ),
 )

@@ -36,6 +36,7 @@ from .norm_conserving import NormConserving as NormConserving
 from .port_hamiltonian import PortHamiltonian as PortHamiltonian
 from .potential import PairedPotential as PairedPotential
 from .potential import Potential as Potential
+from .potential import PotentialSum as PotentialSum
 from .potential import RidgePotential as RidgePotential
 from .rods import LearnedDoublePendulum as LearnedDoublePendulum
 from .rods import RigidRods as RigidRods

@@ -14,7 +14,7 @@ from ..core.component import Component
 from ..core.errors import InputError, message
 from ..core.properties import gradient
 from ..linear import Conv2d, Dense, LinearMap
-from .activations import Activation, Ramp, Tanh
+from .activations import Activation, LeakyReLU, Ramp, Tanh
 from .base import Norm, upper_bound
 from .examples import large
 
@@ -128,3 +128,51 @@ class PairedPotential(Potential):
     @classmethod
     def examples(cls) -> Iterator[Self]:
         yield large(cls(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 4))))
+
+
+class PotentialSum(Potential):
+    """V(x) = V_1(x) + V_2(x) + ..., such as a learned energy with a quadratic part.
+
+    Gradients, their Lipschitz constants and, where all parts are convex, the constants of convexity add up.
+
+    Args:
+        parts: potentials on states of one shape.
+
+    Raises:
+        InputError: no part, or parts on states of different shapes.
+
+    >>> from stablenets.fields import LeakyReLU
+    >>> quadratic = RidgePotential(Dense(3, 3), LeakyReLU(1.0))  # a linear gradient
+    >>> v = PotentialSum(quadratic, RidgePotential(Dense(3, 8)))
+    >>> v(torch.zeros(2, 3)).shape, v.gradient(torch.zeros(2, 3)).shape
+    (torch.Size([2]), torch.Size([2, 3]))
+    """
+
+    def __init__(self, *parts: Potential) -> None:
+        super().__init__()
+        shapes = {v.state_shape for v in parts if v.state_shape is not None}
+        if not parts or len(shapes) > 1:
+            given = ", ".join(f"{type(v).__name__} on {v.state_shape}" for v in parts) or "no potential"
+            raise InputError(message(given, "potentials on states of one shape"))
+        self.parts = nn.ModuleList(parts)
+        self.state_shape = next(iter(shapes), None)
+        known = [v.convexity for v in parts if v.convexity is not None]
+        self.convexity = sum(known) * (1 - 1e-15 * len(known)) if len(known) == len(parts) else None  # the sum rounds
+
+    def _parts(self) -> list[Potential]:
+        parts: Any = self.parts
+        return list(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum((v(x) for v in self._parts()), x.new_zeros(()))
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return sum((v.gradient(x) for v in self._parts()), x.new_zeros(()))
+
+    def smoothness(self, norm: Norm = upper_bound) -> Any:
+        return sum(v.smoothness(norm) for v in self._parts()) * (1 + 1e-15 * len(self.parts))
+
+    @classmethod
+    def examples(cls) -> Iterator[Self]:
+        linear = RidgePotential(Dense(4, 3), LeakyReLU(1.0))
+        yield large(cls(linear, RidgePotential(Dense(4, 5))))
