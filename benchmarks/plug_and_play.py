@@ -2,8 +2,7 @@
 
     python benchmarks/plug_and_play.py [--rounds 7] [--batch 1]
 
-The denoiser is the library's `EulerDenoiser` where there is one, else six non-expansive Euler steps with 32 channels.
-Rounds alternate in one process; the median counts. Takes about a minute.
+The denoiser is `colour` of the package. Rounds alternate in one process; the median counts. Takes about a minute.
 """
 
 from __future__ import annotations
@@ -14,24 +13,13 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
-from stablenets import networks
-from stablenets.fields import ConvexGradient
-from stablenets.integrators import Euler
 from stablenets.inverse import ForwardBackward, Problem, solve
-from stablenets.layers import Chain, Flow
-from stablenets.linear import Blur, Conv2d, motion_kernel
+from stablenets.linear import Blur, motion_kernel
+from stablenets.networks.shipped import pretrained_denoiser
 
 SHAPE = (3, 256, 256)
 ITERATIONS = 10
-
-
-def denoiser() -> nn.Module:
-    euler = getattr(networks, "EulerDenoiser", None)
-    if euler is not None:
-        return euler(3).at(0.05).eval()
-    return Chain(*(Flow(ConvexGradient(Conv2d(3, 32, 3, SHAPE[1:])), Euler(), steps=1) for _ in range(6))).eval()
 
 
 def main() -> None:
@@ -41,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    net, blur = denoiser(), Blur(motion_kernel(15.0, 30.0), SHAPE)
+    net, blur = pretrained_denoiser("colour").at(0.05), Blur(motion_kernel(15.0, 30.0), SHAPE)
     x = torch.rand(arguments.batch, *SHAPE)
     problem, solver = Problem(blur, blur(x)), ForwardBackward()
 
@@ -72,7 +60,7 @@ def main() -> None:
         b = (marks[-1] - marks[0]) / ITERATIONS  # without the certificate, which is computed once
         ratios.append(b / a)
         times.append((a, b))
-    print(f"{type(net).__name__}, batch {arguments.batch}: {1e3 * statistics.median(a for a, _ in times):.1f} ms bare,")
+    print(f"batch {arguments.batch}: {1e3 * statistics.median(a for a, _ in times):.1f} ms bare,")
     print(f"{1e3 * statistics.median(b for _, b in times):.1f} ms an iteration of plug-and-play;")
     print(f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
 

@@ -46,19 +46,14 @@ class DenoiserCertificate:
         """
         if any(part.training for part in net.modules()):
             raise ClaimError(message("the network is in training mode", "frozen scales", "Call net.eval() first."))
-        overall = net.claims().get(Averaged)
-        if overall is None or not isinstance(net, EulerDenoiser):
+        claims = net.claims_at([None, *net.levels]) if isinstance(net, EulerDenoiser) else []
+        alphas = [claim.alpha for c in claims if (claim := c.get(Averaged)) is not None]
+        if not isinstance(net, EulerDenoiser) or len(alphas) <= len(net.levels):
             given = f"no theorem says that {type(net).__name__} is averaged"
             raise ClaimError(message(given, "a denoiser that is so by construction, such as EulerDenoiser"))
-        alphas = []
-        for sigma in net.levels:
-            claim = net.claims(sigma).get(Averaged)
-            if claim is None:
-                raise ClaimError(message(f"nothing is proved at the noise level {sigma}", "an averaged denoiser"))
-            alphas.append(claim.alpha)
         fields = [step.field for step in net.anchored_steps()]
         steps = [Step(f.linear.norm_bound() * f.scale, f.linear.norm_theorem) for f in fields]
-        return cls(weights_hash(net), overall.alpha, net.levels, tuple(alphas), tuple(steps))
+        return cls(weights_hash(net), alphas[0], net.levels, tuple(alphas[1:]), tuple(steps))
 
     @property
     def words(self) -> str:

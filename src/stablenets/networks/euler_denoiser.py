@@ -132,14 +132,20 @@ class EulerDenoiser(Denoiser):
         return list(blocks)
 
     def claims(self, sigma: float | None = None) -> Claims:
-        """Averagedness, from upper bounds of the norms of the present weights (a few milliseconds a step)."""
-        place = None if sigma is None else self.place(level(sigma))
-        averaged: Averaged | None = None
-        for step in self.anchored_steps():
-            averaged = step.after(averaged, place)
-            if averaged is None:
-                return Claims()
-        return Claims([] if averaged is None else [averaged])
+        """Averagedness, from upper bounds of the norms of the present weights (a tenth of a second a step)."""
+        return self.claims_at([sigma])[0]
+
+    def claims_at(self, sigmas: Sequence[float | None]) -> list[Claims]:
+        """`claims` for several noise levels; the norms are computed once."""
+        fields = [(step, step.field.claims()) for step in self.anchored_steps()]
+        found = []
+        for sigma in sigmas:
+            place, averaged = None if sigma is None else self.place(level(sigma)), None
+            for k, (step, field) in enumerate(fields):
+                if k == 0 or averaged is not None:
+                    averaged = step.after(averaged, place, field)
+            found.append(Claims([] if averaged is None else [averaged]))
+        return found
 
     @classmethod
     def examples(cls) -> Iterator[Self]:
@@ -172,8 +178,8 @@ class AnchoredStep(nn.Module):
         return torch.lerp(x + self.field.pull(x, 2 * tau, place), y, theta)
 
     @torch.no_grad()
-    def after(self, first: Averaged | None, place: float | None) -> Averaged | None:
-        """The claim about y -> this step of x(y), given that about y -> x(y); `first` None: x(y) = y.
+    def after(self, first: Averaged | None, place: float | None, field: Claims) -> Averaged | None:
+        """The claim about y -> this step of x(y), given that about y -> x(y), and the field's; `first` None: x(y) = y.
 
         `place` None: the largest tau and the smallest theta of all levels. They bound all others, since alpha grows
         with tau and falls with theta, and both are interpolated monotonically. The result None: nothing is proved.
@@ -183,7 +189,7 @@ class AnchoredStep(nn.Module):
         else:
             tau, theta = self.shares(place)
         h, keep = 2 * float(tau) * (1 + ROOM), min(1.0, (1 - float(theta)) * (1 + ROOM) + ROOM)
-        step = Euler().transfer(self.field.claims(), h).get(Averaged)
+        step = Euler().transfer(field, h).get(Averaged)
         if step is None:
             return None
         both = step if first is None else step.after(first)

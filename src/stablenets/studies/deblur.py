@@ -5,8 +5,8 @@ Pictures are blurred with Levin's measured camera motions (circular) and get noi
 - division by the kernel's Fourier transform (naive inversion);
 - total variation, with the weight that is best on training pictures, and with the best one *for each picture*, which
   nobody could know;
-- plug-and-play half-quadratic splitting with an averaged denoiser, trained here for weak noise. Its noise level and its
-  balance with the data are those that are best on the same training pictures.
+- plug-and-play half-quadratic splitting with the averaged denoisers of the package, `grey-15` for Set12 and `colour`
+  for CBSD68. Their noise level and balance with the data are those that are best on the same training pictures.
 
 The splitting takes steps of any size. With long ones |x_(k+1) - x_k| falls to 1e-8 of the picture's size within
 some hundreds of iterations in float64, and never grows.
@@ -28,23 +28,21 @@ from ..data.pictures import as_tensor, benchmark_files, read_pictures, training_
 from ..inverse import HalfQuadraticSplitting, Problem, Solution, solve
 from ..layers.total_variation import differences, divergence
 from ..linear.blur import Blur
-from ..networks import ChannelWise, Denoiser
+from ..networks import Denoiser
+from ..networks.shipped import pretrained_denoiser
 from ..report.panels import Curve, Panel, draw_panels
 from ..report.picture_panels import Picture
-from ..tasks.denoise_options import DenoiseConfig
 from ..tasks.progress import Progress, silent
 from ..tasks.restore import compare, degrade
 from ._folder import once, open_folder, seeded, write_table
-from .denoise import trained
 
-SETS = {"set12": 1, "cbsd68": 3}  # channels
+SETS = {"set12": (1, "grey-15"), "cbsd68": (3, "colour")}  # channels and the denoiser
 COUNT, SIDE, QUICK_SIDE = 6, 192, 64
 NOISE, TOLERANCE, MOST = 0.01, 1e-8, 2000
-DENOISER = DenoiseConfig(noise=(2.0, 8.0), steps=4000)
-LEVELS = tuple(s / 255 for s in (2, 3, 4.5))  # of the noise that the denoiser is asked to remove
-BALANCES = 0.15, 0.25, 0.4, 0.6  # 1: the denoiser trusts its input as much as the data deserve
-WEIGHTS = 0.0002, 0.0004, 0.0006, 0.0008, 0.0012, 0.0016  # of the total variation
-TRAINING, TRAINING_SIDE, TRAINING_ITERATIONS = 6, 96, 60
+LEVELS = tuple(s / 255 for s in (1, 1.5, 2))  # of the noise that the denoiser is asked to remove
+BALANCES = 0.06, 0.1, 0.15  # 1: the denoiser trusts its input as much as the data deserve
+WEIGHTS = 0.0002, 0.0004, 0.0006, 0.0008, 0.0012, 0.0016, 0.002  # of the total variation
+TRAINING, TRAINING_SIDE, TRAINING_ITERATIONS = 6, 96, 120
 
 
 class Chosen(NamedTuple):
@@ -64,13 +62,11 @@ def run(*, data: str | None = None, out: Path | None = None, quick: bool = False
     folder = open_folder("deblur", data=data, out=out, quick=quick, settings={"quick": quick, "noise": NOISE})
     all_kernels, rows, side = kernels(), [], QUICK_SIDE if quick else SIDE
     with seeded(0):
-        grey = trained("denoiser", DENOISER, None, folder, quick, progress)
         jobs = [(level, balance) for level in LEVELS for balance in BALANCES][:: 8 if quick else 1]
-        for name, channels in SETS.items():
-            net = grey if channels == 1 else ChannelWise(grey, channels).eval()
+        for name, (channels, denoiser) in SETS.items():
+            net = pretrained_denoiser(denoiser)
             work = partial(tune, net, channels, all_kernels, jobs, quick, progress)
             tuned = once(folder / f"{name}-tuning.json", work)
-            jobs = [tuned["chosen"][:2]]  # colours are restored one by one, by the same denoiser
             for i, picture in enumerate(read_pictures(benchmark_files(name)[: 1 if quick else COUNT], channels)):
                 kernel = list(all_kernels)[i % len(all_kernels)]
                 problem = Blurred(middle(picture, side), all_kernels[kernel], 0, torch.float64)
@@ -198,7 +194,8 @@ def deblur(
     job, net = names["picture"], net.double()
     true, most = problem.true, 60 if quick else MOST
     naive = problem.operator.solve_normal(problem.correlation, 1e-12)
-    best = max((total_variation(problem, w) for w in (WEIGHTS[:2] if quick else WEIGHTS)), key=problem.psnr)
+    weights = (chosen.weight,) if quick else WEIGHTS
+    best = max((total_variation(problem, w) for w in weights), key=problem.psnr)
     solution = plug_and_play(
         problem,
         net,
