@@ -21,7 +21,7 @@ from stablenets.core.properties import Cocoercive, Lipschitz
 from stablenets.fields import ConvexGradient, Field, LeakyReLU, ReLU
 from stablenets.fields.activations import Activation
 from stablenets.integrators import Euler, ExplicitRungeKutta, Integrator
-from stablenets.layers import Chain, Flow, Lift
+from stablenets.layers import Chain, Flow, Lift, TotalVariation
 from stablenets.linear import Conv2d, Dense, LinearMap
 from stablenets.testing import Finding, check_component, check_file, extension_points
 from stablenets.testing.falsify import Attempt
@@ -74,6 +74,11 @@ def test_the_suite_leaves_no_trace():
 
 def test_the_suite_is_reproducible():
     assert check_component(Dense, seed=3) == check_component(Dense, seed=3)
+
+
+def test_an_accuracy_that_would_hide_violations_is_a_finding():
+    assert "accuracy, example 0" in failures(TotalVariation(0.1, tolerance=1e-3))
+    assert failures(TotalVariation(0.1, tolerance=2e-7)) == {}
 
 
 def test_findings_print_on_one_line():

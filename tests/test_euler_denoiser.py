@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -167,6 +168,42 @@ def test_weights_that_grew_after_freezing_lose_the_claim():
     assert not net.claims()
     with pytest.raises(ClaimError, match="no theorem says"):
         DenoiserCertificate.of(net)
+
+
+@pytest.mark.parametrize("name", ["activation.log_width", "tau_logit", "theta_logit"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 200.0, -200.0])
+def test_parameters_that_make_no_finite_network_lose_the_claim(name, value):
+    """exp(200) and exp(-200) are no float32 widths; sigmoid(inf) and sigmoid(200) are 1, which no step may be."""
+    net = trained_looking(7, levels=(0.1,)).float()
+    block = net.blocks[1]
+    owner = block.field.activation if "." in name else block
+    getattr(owner, name.split(".")[-1]).data[0] = value
+    allowed = name == "theta_logit" and math.isfinite(value)  # no pull, or nothing but the pull
+    assert bool(net.claims()) == bool(net.claims(0.1)) == allowed
+    if allowed:
+        assert net(torch.rand(1, 1, 9, 9), 0.1).isfinite().all()
+    else:
+        with pytest.raises(ClaimError, match="no theorem says"):
+            DenoiserCertificate.of(net)
+
+
+def test_less_than_float32_is_not_certified():
+    for net in (trained_looking(7).half(), trained_looking(7).bfloat16()):
+        with pytest.raises(ClaimError, match="float32 or float64 weights"):
+            DenoiserCertificate.of(net)
+
+
+def test_squares_of_groups_that_overflow_do_no_harm():
+    """A group of more than 1e19 widths in float32 is dropped: it would have been one width long."""
+    net = trained_looking(3, group_size=2).float()
+    exact = copy.deepcopy(net).double()
+    for widths in (-60.0, -75.0):
+        for twin in (net, exact):
+            for block in twin.blocks:
+                block.field.activation.log_width.data.fill_(widths)
+        y = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+        found, expected = net(y, 0.1), exact(y.double(), 0.1)
+        assert float((found - expected).norm()) < 1e-5 * float(y.norm())
 
 
 def test_noise_levels():

@@ -144,6 +144,11 @@ def test_the_training_norm_is_below_the_bound_and_near_it():
     assert bank.weight.grad is not None and bank.weight.grad.abs().max() > 0
 
 
+def test_a_single_weight_is_a_number():
+    bank = FilterBank(1, 4, 1, stride=1)
+    assert float(bank.weight.detach().abs()) == 1 and bank.norm_bound() == pytest.approx(2)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -159,6 +159,20 @@ def test_flow_matching_finds_the_field_of_a_shifted_normal_distribution():
         assert loss(other) > least + 5e-3
 
 
+def test_flow_matching_goes_along_straight_lines():
+    """With all data at one point c, (x_t - t c) / (1 - t) = z has the mean 0 and the variance 1 at every t."""
+    c, seen = torch.tensor([2.0, -3.0], dtype=torch.float64), []
+
+    def field(x, t):
+        seen.append((x, t))
+        return torch.zeros_like(x)
+
+    flow_matching_loss(field, c.expand(20000, 2), torch.Generator().manual_seed(0))
+    ((x, t),) = seen
+    z = ((x - t * c) / (1 - t))[(t < 0.9)[:, 0]]
+    assert z.mean(0).abs().max() < 0.03 and (z.var(0) - 1).abs().max() < 0.05
+
+
 def test_samples_depend_on_the_seed_alone():
     net = flow()
     assert torch.equal(net.sample(4, seed=3), net.sample(4, seed=3))

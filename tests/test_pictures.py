@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from stablenets.core.errors import InputError
+from stablenets.data.cbsd68 import IDS
 from stablenets.data.kernel_files import read_kernel, read_mask
 from stablenets.data.pictures import (
     as_bytes,
@@ -94,6 +95,20 @@ def test_crops_are_parts_of_the_pictures():
     assert all(c in windows for c in found) and len(set(found)) > 1
     again = random_crops([GREY[None]], 4, 6, np.random.default_rng(1)) * 255
     assert torch.equal(crops, again)
+
+
+def test_bsds500_needs_its_pictures_alone(tmp_path, monkeypatch):
+    """The published folders, without a list of the benchmark beside them."""
+    numbers = [str(n) for n in (*IDS, 1, 2)]
+    for part, names in (("train", ["3"]), ("test", ["4"]), ("val", numbers)):
+        (tmp_path / "bsds500" / part).mkdir(parents=True)
+        for name in names:
+            Image.fromarray(COLOUR).save(tmp_path / "bsds500" / part / f"{name}.jpg")
+    monkeypatch.setattr("stablenets.data.pictures.local_folders", lambda: [tmp_path])
+    assert len(set(IDS)) == 68
+    training, validation = training_files("bsds500")
+    assert ([p.stem for p in training], [p.stem for p in validation]) == (["3", "4"], ["1", "2"])
+    assert [p.stem for p in benchmark_files("cbsd68")] == numbers[:68]
 
 
 @pytest.mark.skipif(named_folder("bsds500") is None, reason="BSDS500 is not on this machine ($STABLENETS_DATA)")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 import small_runs
 from stablenets.attack import Attack
@@ -18,7 +20,7 @@ from stablenets.report.run import load_run
 from stablenets.report.sandwich import contradictions
 from stablenets.tasks.build import read_data
 from stablenets.tasks.run_folder import Run
-from stablenets.testing.radii import trials
+from stablenets.testing.radii import Judge, trials
 
 KINDS = 3  # of attempts by deformations
 
@@ -51,6 +53,37 @@ def test_counts_in_the_file_and_in_the_report(
     assert found is not None and found.tried == tried and found.broken == 0
     page = run.file("report.html").read_text(encoding="utf-8")
     assert f"{tried:,} attempts inside the certified radii of" in page and "CarliniWagner" in page
+
+
+def test_what_was_counted_is_neither_forgotten_nor_believed_when_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small_runs.copied(tmp_path)
+    proof = json.loads(run.file("certificate.json").read_text())
+    same = {"weights_sha256": proof["weights_sha256"], "dtype": proof["dtype"]}
+    counts = same | {"steps": 2, "seen": 40, "n": 30, "attempts": {"PGD": {"tried": 30, "broken": 1}}}
+    run.write_json("refuted.json", counts)
+    assert refute(run, "--test-limit 3") == 1, "fewer images than were attacked: the success stays"
+    assert json.loads(run.file("refuted.json").read_text()) == counts
+    run.write_json("refuted.json", counts | {"steps": 9})
+    assert refute(run, "--test-limit 3") == 2, "other attempts do not replace a success"
+    assert "refute this certificate" in capsys.readouterr().err
+    for bad in ("", "[]", "{}", json.dumps(counts | {"seen": -1}), json.dumps(counts | {"attempts": {"PGD": 3}})):
+        run.write_text("refuted.json", bad)
+        assert refute(run) == 2
+        assert "refuted.json" in capsys.readouterr().err
+    run.write_json("refuted.json", counts | {"weights_sha256": "other"})
+    assert refute(run, "--test-limit 1") == 0, "counts of another certificate are replaced"
+
+
+def test_scores_that_are_not_finite_refute_an_answer() -> None:
+    class Proof:
+        def logits(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(x > 0, math.nan, torch.tensor([[1.0, 0.0]]))
+
+    judge = Judge(Proof(), torch.zeros(2, 1))  # type: ignore[arg-type]
+    judge(torch.tensor([[1.0], [0.0]]), torch.arange(2))
+    assert (judge.done.tried, judge.done.broken) == (2, 1)
 
 
 @pytest.mark.parametrize("inflate", [1.0, 30.0])

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 from stablenets.cli import main
-from stablenets.core.errors import InputError
+from stablenets.core.errors import InputError, TrainingError
 from stablenets.data.pictures import read_picture
 from stablenets.layers import save
 from stablenets.linear import Mask
 from stablenets.networks import DnCNN, EulerDenoiser
+from stablenets.report.run import load_run
 from stablenets.tasks import denoise, restore
 from stablenets.tasks.denoise_options import DenoiseConfig
 from stablenets.tasks.restore_options import RestoreConfig
@@ -106,12 +107,17 @@ def bad(folder: Path) -> list[tuple[list[object], str]]:
     np.save(folder / "large.npy", np.ones((60, 3)))
     np.save(folder / "nan.npy", np.full((3, 3), np.nan))
     (folder / "text.png").write_text("no picture")
+    Image.fromarray(np.full((9, 9), 0.5, np.float32)).save(folder / "float.tiff")
+    Image.fromarray(np.arange(2, dtype=np.int32).repeat(50).reshape(10, 10) * 70000).save(folder / "int32.tiff")
     grey = folder / "grey.png"
     return [
         ([folder / "text.png", "--denoise"], "not a readable picture"),
         ([folder / "none.png", "--denoise"], "there is no file"),
-        ([grey], "0 of denoising, inpainting and deblurring"),
-        ([grey, "--denoise", "--blur", "motion"], "2 of denoising"),
+        ([grey], "0 of --denoise, --inpaint, --blur and --kernel"),
+        ([grey, "--denoise", "--blur", "motion"], "2 of --denoise"),
+        ([grey, "--kernel", folder / "k.npz", "--blur", "motion"], "2 of --denoise"),
+        ([folder / "float.tiff", "--denoise"], "fractions, of an unknown range"),
+        ([folder / "int32.tiff", "--denoise"], "from 0 to 70000"),
         ([grey, "--kernel", folder / "large.npy"], "no larger than the image"),
         ([grey, "--kernel", folder / "nan.npy"], "NaN or infinite"),
         ([grey, "--inpaint", folder / "small.png"], "the size of the image"),
@@ -122,7 +128,7 @@ def bad(folder: Path) -> list[tuple[list[object], str]]:
     ]
 
 
-@pytest.mark.parametrize("place", range(11))
+@pytest.mark.parametrize("place", range(14))
 def test_bad_input_is_refused_and_nothing_is_written(pictures, tmp_path, capsys, place):
     words, reason = bad(pictures)[place]
     assert code("restore", *words, "--out", tmp_path / "x" / "out", "--progress", "none") == 2
@@ -195,10 +201,42 @@ def test_a_stopped_training_goes_on_to_the_same_weights(folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         denoise.resume(run, stop)
     assert not run.has("model.safetensors")
+    with pytest.raises(InputError, match="stablenets denoise train --resume"):
+        denoise.create(options(folder, tmp_path / "stopped"))
+    with pytest.raises(InputError, match="a run of `stablenets denoise`"):
+        load_run(run.path)
     denoise.resume(run)
     nets = [denoise.load_denoiser(r.file("model.safetensors")) for r in (whole, run)]
     a, b = (dict(n.named_parameters()) for n in nets)
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_run_with_damaged_files_is_not_believed(folder, tmp_path, capsys):
+    """Neither a certificate of another model nor figures that cannot be read; both say what to do."""
+    run = denoise.run(options(folder, tmp_path / "run", steps=1))
+    resume = ("denoise", "train", "--resume", run.path, "--progress", "none")
+    proof, figures = run.file("certificate.json").read_text(), run.file("result.json").read_text()
+    for name, content, words in (
+        ("certificate.json", proof.replace('"alpha": 0.', '"alpha": 0.0'), "the certificate says"),
+        ("certificate.json", proof.replace('"alpha": ', '"alpha": "').replace(",", '",', 2), "not a denoiser's"),
+        ("certificate.json", "{}", "not a denoiser's certificate"),
+        ("result.json", "[]", "Delete it"),
+        ("result.json", figures[:9], "Delete it"),
+        ("environment.json", "[]", "environment.json is not readable"),
+    ):
+        good = run.file(name).read_text()
+        run.write_text(name, content)
+        assert code(*resume) == 2
+        assert words in " ".join(capsys.readouterr().err.split()), (name, content)
+        run.write_text(name, good)
+    run.remove("result.json")
+    assert code(*resume) == 0 and json.loads(run.file("result.json").read_text()) == json.loads(figures)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_run_away_are_named(folder, tmp_path):
+    with pytest.raises(TrainingError, match="step"):
+        denoise.run(options(folder, tmp_path / "run", steps=3, peak=1e30))
 
 
 @pytest.mark.parametrize(
@@ -209,6 +247,9 @@ def test_a_stopped_training_goes_on_to_the_same_weights(folder, tmp_path):
         ({"filters": 6}, "a multiple of 4 group_size"),
         ({"crop": 100}, "at least 100 x 100"),
         ({"crop": 2}, "what the filters see"),
+        ({"levels": (30.0, 10.0)}, "--levels 30.0 10.0; needed: positive numbers, increasing"),
+        ({"levels": ()}, "increasing"),
+        ({"steps": 0}, "--steps 0; needed: at least 1"),
         ({"data": "/none"}, "there is no folder"),
     ],
 )

@@ -128,6 +128,20 @@ FIXED: list[tuple[Integrator[Any], Callable[[], Field], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.parametrize("integrator, make, sizes", FIXED, ids=[type(c[0]).__name__ for c in FIXED])
+def test_a_time_that_occurs_twice_has_a_derivative(
+    integrator: Integrator[Any], make: Callable[[], Field], sizes: dict[str, Any]
+):
+    """The state at the later of two equal times changes with that time by f."""
+    f = make().double()
+    x0, *_ = problem(f, TIMES)
+    t = torch.tensor([0.0, 0.4, 0.4], dtype=torch.float64, requires_grad=True)
+    states = sn.integrate(f, x0, t, integrator=integrator, **sizes).states
+    (found,) = torch.autograd.grad(states[2].sum(), t, retain_graph=True)
+    torch.testing.assert_close(found[2], f(states[1], 0.4).sum(), rtol=1e-6, atol=1e-6)
+    assert torch.equal(states[1], states[2])
+
+
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("integrator, make, sizes", FIXED, ids=[type(c[0]).__name__ for c in FIXED])
 def test_fixed_steps(integrator: Integrator[Any], make: Callable[[], Field], sizes: dict[str, Any], backwards: bool):

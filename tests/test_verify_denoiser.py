@@ -138,6 +138,37 @@ def test_altered_weights_are_rejected_even_with_their_hash(change, files, tmp_pa
     assert not verify(tmp_path / "n.safetensors", files[1]).ok, "and with the old hash"
 
 
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda config, extra: config["profile"].update(type="SoftShrink"), "no network has groups"),
+        (lambda config, extra: config.update(group_size=1), "the tensors are not those"),
+        (lambda config, extra: config.update(levels=[0.5, 0.1]), "do not increase"),
+        (lambda config, extra: config.update(profile={"type": "ReLU"}), "the activation 'ReLU'"),
+        (lambda config, extra: extra.update({"blocks.7.field._extra_state": {"scale": 1.0}}), "the frozen scales"),
+        (lambda config, extra: extra.pop("blocks.1.field._extra_state"), "the frozen scales"),
+    ],
+)
+def test_altered_configurations_are_rejected_even_with_their_hash(change, reason, tmp_path):
+    net = trained_looking(group_size=2)
+    save(net, tmp_path / "n.safetensors")
+    DenoiserCertificate.of(net).save(tmp_path / "n.json")
+    data = (tmp_path / "n.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    tags = header["__metadata__"]
+    config, extra = json.loads(tags["config"]), json.loads(tags["extra"])
+    change(config, extra)
+    header["__metadata__"] = tags | {"config": json.dumps(config), "extra": json.dumps(extra)}
+    text = json.dumps(header).encode()
+    (tmp_path / "n.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    content = json.loads((tmp_path / "n.json").read_text())
+    content |= {"weights_sha256": read_model(tmp_path / "n.safetensors").sha256(), "levels": config["levels"]}
+    (tmp_path / "n.json").write_text(json.dumps(content))
+    verdict = verify(tmp_path / "n.safetensors", tmp_path / "n.json")
+    assert not verdict.ok and reason in verdict.reason
+
+
 def test_another_network_is_not_covered(files, tmp_path):
     save(ChannelWise(trained_looking(), 3).eval(), tmp_path / "n.safetensors")
     content = json.loads(files[1].read_text()) | {"weights_sha256": read_model(tmp_path / "n.safetensors").sha256()}

@@ -87,6 +87,27 @@ MUTANTS = [
         ("test_euler_denoiser.py", "-k", "grew_after_freezing or constant_of_one_step"),
     ),
     Mutant(
+        "filter gradient: widths that are no numbers",
+        FIELD,
+        "if not bool(((widths > 0) & (widths < math.inf)).all()):",
+        "if False:",
+        ("test_euler_denoiser.py", "-k", "no_finite_network and width"),
+    ),
+    Mutant(
+        "euler denoiser: a pull that is no number",
+        STEP,
+        "and 0 <= theta <= 1 and bool(self.theta_logit.isfinite().all())):",
+        "and not theta > 1):",
+        ("test_euler_denoiser.py", "-k", "no_finite_network and theta"),
+    ),
+    Mutant(
+        "denoiser's checker: groups with any activation",
+        CHECKER,
+        "if group > 1 and config",
+        "if False and config",
+        ("test_verify_denoiser.py", "-k", "altered_configurations"),
+    ),
+    Mutant(
         "euler denoiser: steps are twice as long as claimed",
         STEP,
         "self.field.pull(x, 2 * tau, place)",
@@ -194,9 +215,16 @@ MUTANTS = [
     Mutant(
         "total variation: a gap too small",
         TV,
-        "return weight * _sizes(d).flatten(1).sum(1) - (p * d)",
-        "return 0.5 * weight * _sizes(d).flatten(1).sum(1) - (p * d)",
+        "return ((sizes - (p * d)",
+        "return 0.5 * ((sizes - (p * d)",
         ("test_total_variation.py", "-k", "gap or tolerance_is_kept"),
+    ),
+    Mutant(
+        "total variation: rounding of the gap is left out",
+        TV,
+        ".clamp(min=0) + rounding)",
+        ".clamp(min=0) + 0 * rounding)",
+        ("test_total_variation.py", "-k", "rounds_to_nothing"),
     ),
     Mutant(
         "total variation: steps too long",

@@ -80,7 +80,7 @@ MUTANTS = [
     ),
     Mutant(
         "flow matching: another path", FLOW, "(1 - t) * z + t * x, t", "(1 - t) * z + t * t * x, t",
-        tests("normalising_flow", "matching"),
+        tests("normalising_flow", "matching_goes"),
     ),
     Mutant(
         "densities: entropy without the number of parts", "data/densities.py",

@@ -31,8 +31,22 @@ MUTANTS = [
     Mutant(
         "refute: nothing counts as broken",
         "testing/radii.py",
-        "self.done += Attempts(len(which), broken, 1.0)",
+        "self.done += Attempts(len(which), int(broken.sum()), 1.0)",
         "self.done += Attempts(len(which), 0, 1.0)",
         ("test_refute_radii.py", "-k", "teeth"),
+    ),
+    Mutant(
+        "refute: scores that are not finite answer as before",
+        "testing/radii.py",
+        "| ~scores.isfinite().all(1)",
+        "| False",
+        ("test_refute_radii.py", "-k", "not_finite"),
+    ),
+    Mutant(
+        "refute: other attempts replace a success",
+        "commands/refute.py",
+        "if any(broken for _, broken in rows):",
+        "if False:",
+        ("test_refute_radii.py", "-k", "neither_forgotten"),
     ),
 ]

@@ -85,7 +85,7 @@ MUTANTS = [
         FIXED,
         "if span == 0 and clock.exact is None:",
         "if span == 0:",
-        gradients("test_fixed_steps and Euler"),
+        gradients("occurs_twice and Euler"),
     ),
     # gradients
     Mutant(

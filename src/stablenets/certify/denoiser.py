@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
+
 from ..core.errors import ClaimError, InputError, message
 from ..core.properties import Averaged
 from ..layers.files import weights_hash
@@ -42,8 +44,12 @@ class DenoiserCertificate:
         """The certificate of a denoiser with its present weights.
 
         Raises:
-            ClaimError: nothing is proved of it, or it is in training mode.
+            ClaimError: nothing is proved of it, it is in training mode, or it computes with less than float32.
         """
+        for name, value in net.named_parameters():
+            if value.dtype not in (torch.float32, torch.float64):
+                given = f"{name} is {value.dtype}, whose rounding is larger than what the constants allow for"
+                raise ClaimError(message(given, "float32 or float64 weights", "Call net.float()."))
         if any(part.training for part in net.modules()):
             raise ClaimError(message("the network is in training mode", "frozen scales", "Call net.eval() first."))
         claims = net.claims_at([None, *net.levels]) if isinstance(net, EulerDenoiser) else []
@@ -103,6 +109,8 @@ class DenoiserCertificate:
                 raise ValueError("another format")
             steps = tuple(Step(**step) for step in content.pop("steps"))
             levels, alphas = tuple(content.pop("levels")), tuple(content.pop("alphas"))
+            if not all(type(v) in (int, float) for v in (content["alpha"], *levels, *alphas, *(s.norm for s in steps))):
+                raise ValueError("a number is missing")
             return cls(**content, levels=levels, alphas=alphas, steps=steps)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(message(f"{path} is not a denoiser's certificate ({error})", "one as written")) from None

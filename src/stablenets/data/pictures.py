@@ -12,12 +12,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..core.errors import InputError, message
+from .cbsd68 import IDS
 from .download import local_folders
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LUMA = 0.298936021293775, 0.587043074451121, 0.114020904255103  # of BT.601, as in the BSD68 benchmark
 GREY_MODES = ("1", "L", "LA", "I;16", "I")
-BSD_IDS = "cbsd68_ids.txt"
 
 
 def read_picture(path: Path, channels: int | None = None) -> np.ndarray:
@@ -33,7 +33,12 @@ def read_picture(path: Path, channels: int | None = None) -> np.ndarray:
         with Image.open(path) as file:
             upright = ImageOps.exif_transpose(file)
             if upright.mode in ("I;16", "I"):  # 16 bits per pixel
-                pixels = np.rint(np.asarray(upright, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)[None]
+                values = np.asarray(upright, dtype=np.float64)
+                if values.size and not 0 <= values.min() <= values.max() < 2**16:
+                    raise ValueError(f"its values go from {values.min():g} to {values.max():g}")
+                pixels = np.rint(values / 257).astype(np.uint8)[None]
+            elif upright.mode == "F":
+                raise ValueError("its values are fractions, of an unknown range")
             elif upright.mode in GREY_MODES:
                 pixels = np.asarray(upright.convert("L"))[None]
             else:
@@ -133,8 +138,7 @@ def benchmark_files(name: str) -> list[Path]:
         raise InputError(message(f"the benchmark {name} is not on this machine", "its folder", todo))
     if name != "cbsd68":
         return picture_files(folder)
-    ids = (folder / BSD_IDS).read_text(encoding="utf-8").split()
-    return [folder / "val" / f"{i}.jpg" for i in ids]
+    return [folder / "val" / f"{i}.jpg" for i in IDS]
 
 
 def random_crops(

@@ -31,8 +31,9 @@ class FilterGradient(Field):
     **Groups.** With `group_size` m, the responses of m filters at a place are cut off together: sigma maps a group z to
     z min(1, w / |z|), the projection onto the ball of radius w. This is the gradient of a convex, 1-smooth function of
     |z| (Huber's), so that the same theorem holds. Filters of a group learn to see one feature in several phases, which
-    then is kept or removed as a whole. Lengths are computed from squares, which must not overflow: in float32,
-    responses must stay below 1e19 widths.
+    then is kept or removed as a whole. Where the squares of the responses overflow, beyond 1e19 widths in float32, a
+    group's result is 0 instead of a vector of length w: an error far below the rounding of such a response. Responses
+    that overflow themselves give NaN.
 
     In training mode the norm is that on a coarse grid of frequencies, with its gradient; leaving it freezes `scale`,
     by which the filters are multiplied, from the upper bound.
@@ -122,6 +123,9 @@ class FilterGradient(Field):
         return values.sum(0).view(len(x), values.shape[1] // max(1, len(x))).sum(1)
 
     def claims(self, norm: Norm = upper_bound) -> Claims:
+        widths = self.activation.log_width.detach().exp()
+        if not bool(((widths > 0) & (widths < math.inf)).all()):  # then it is no function with such slopes
+            return Claims()
         size = norm(self.linear) * (self._safe_scale() if self.training else self.scale)
         smoothness = max(self.activation.slope[1] * size * size * (1 + 1e-15), 1e-30)  # the product rounds
         return Claims([Cocoercive(1 / smoothness), Lipschitz(smoothness), OneSidedLipschitz(0.0)])

@@ -68,7 +68,10 @@ def certify_convergence(
         theorem = f"{type(solver).__name__} needs {solver.needs}; of this denoiser: {words}"
     tolerance = inner_tolerance(denoiser)
     if tolerance and guarantee is not Guarantee.NOTHING:
-        theorem += f". This is about the exact denoiser: computed values are within {tolerance:g} |x| of it"
+        of_it = f"computed values are within {tolerance:g} |x| of it"
+        if not isinstance(denoiser, Proximal):  # layers around it may enlarge errors
+            of_it = f"an iteration inside it ends within {tolerance:g} |z| of its own exact result, for its input z"
+        theorem += f". This is about the exact denoiser: {of_it}"
     return ConvergenceCertificate(
         solver=type(solver).__name__,
         guarantee=guarantee,

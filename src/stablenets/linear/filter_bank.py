@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import InputError, message
+from ..core.errors import ClaimError, InputError, message
 from .axis import Axis
 from .base import LinearMap
 from .fourier import fourier_bound
@@ -79,7 +79,8 @@ class FilterBank(LinearMap):
         weight = torch.randn(filters // 4, channels, side, side) * torch.outer(window, window)
         if side > 1:
             weight -= weight.mean((2, 3), keepdim=True)  # a constant image is left alone
-        self.weight = nn.Parameter(weight / weight.std())  # entries near 1, of the size that optimisers expect
+        size = weight.std() if weight.numel() > 1 else weight.abs().amax()
+        self.weight = nn.Parameter(weight / size)  # entries near 1, of the size that optimisers expect
         self._start()
 
     def _axes(self, height: int, width: int) -> tuple[Mirror, Mirror]:
@@ -148,7 +149,10 @@ class FilterBank(LinearMap):
         blocks = F.pixel_unshuffle(self.bank(self.weight), self.stride)
         symbols = torch.fft.rfft2(blocks, s=(n, n)).permute(2, 3, 0, 1)
         gram = symbols.mH @ symbols
-        return torch.linalg.eigvalsh(gram)[..., -1].max().sqrt()
+        try:
+            return torch.linalg.eigvalsh(gram)[..., -1].max().sqrt()
+        except torch.linalg.LinAlgError as error:
+            raise ClaimError(message(f"the filters have no norm ({error})", "finite filters, no larger")) from None
 
     @property
     def norm_theorem(self) -> str:

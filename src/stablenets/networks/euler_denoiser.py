@@ -188,6 +188,8 @@ class AnchoredStep(nn.Module):
             tau, theta = self.tau_logit.max().sigmoid(), self.theta_logit.min().sigmoid()
         else:
             tau, theta = self.shares(place)
+        if not (0 < tau < 1 and 0 <= theta <= 1 and bool(self.theta_logit.isfinite().all())):
+            return None  # NaN, tau rounded to 1, or a level between infinite ones, where a NaN comes out
         h, keep = 2 * float(tau) * (1 + ROOM), min(1.0, (1 - float(theta)) * (1 + ROOM) + ROOM)
         step = Euler().transfer(field, h).get(Averaged)
         if step is None:

@@ -86,6 +86,8 @@ def load_run(path: Path) -> Run:
         raise InputError(message(f"{path} is not a run folder (no config.toml)", RUN_FOLDER))
     again = "Train the network again, or take the file from a backup."
     config, config_text = read_toml(path / "config.toml", "the options of the run", again)
+    if (kind := config.get("kind", "classify")) != "classify":
+        raise InputError(message(f"{path} is a run of `stablenets {kind}`", RUN_FOLDER))
     environment = read_json(path / "environment.json", "what the run ran on, as JSON", again)
     for name in ("classes", "data", "image_shape"):
         value = field(environment, name, path / "environment.json", again)

@@ -31,6 +31,11 @@ def kind_of(options: type) -> str:
     return next(kind for kind, known in KINDS.items() if known is options)
 
 
+def words_of(options: type) -> list[str]:
+    """The words of the command whose options these are, without "stablenets"."""
+    return [kind_of(options), *(["train"] if options is DenoiseConfig else [])]
+
+
 def read_table(path: Path, options: type = ClassifyConfig) -> dict[str, Any]:
     """The options that a TOML file sets, by the names and in the types of the fields of `options`.
 
@@ -85,7 +90,7 @@ def command(config: Config) -> str:
     >>> command(ClassifyConfig(data="digits", channels=(16, 64), blocks=(1, 1), flip=True))
     'stablenets classify --data digits --channels 16 64 --blocks 1 1 --flip'
     """
-    words = ["stablenets", kind_of(type(config)), *(["train"] if isinstance(config, DenoiseConfig) else [])]
+    words = ["stablenets", *words_of(type(config))]
     for field in fields(config):
         value, option = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
         if value == field.default and field.name != "data":

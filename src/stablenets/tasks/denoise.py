@@ -46,6 +46,8 @@ def run(config: DenoiseConfig, progress: Progress = silent) -> Run:
 def create(config: DenoiseConfig) -> Run:
     """A new run folder for `config`; everything that can be checked in advance is checked before it is made."""
     config = toml.check(config)
+    if config.steps < 1:
+        raise InputError(message(f"--steps {config.steps}", "at least 1"))
     training, validation = training_files(config.data)
     channels = 3 if config.colour else 1
     known = config.data == "bsds500"
@@ -72,7 +74,12 @@ def build(config: DenoiseConfig) -> Denoiser:
         if config.network == "dncnn":
             # A batch has one noise level: statistics of batches would not be those of pictures at another one.
             return DnCNN(channels, depth=config.depth, width=config.filters, normalised=False)
-        levels = config.levels or sorted({low, high, *(s for s in USUAL if low < s < high)})
+        levels = sorted({low, high, *(s for s in USUAL if low < s < high)})
+        if config.levels is not None:
+            levels = list(config.levels)
+            if not levels or levels != sorted(set(levels)) or not 0 < levels[0] <= levels[-1] < math.inf:
+                given = f"--levels {' '.join(map(str, levels))}"
+                raise InputError(message(given, "positive numbers, increasing, in units of 1/255"))
         return EulerDenoiser(
             channels,
             steps=config.depth,
@@ -102,6 +109,7 @@ def resume(run: Run, progress: Progress = silent) -> Run:
 
     Raises:
         InputError: a file in the folder cannot be used, or the data have changed.
+        ClaimError: the certificate in the folder is not that of the model.
     """
     config = toml.read(run.file("config.toml"), DenoiseConfig)
     with run.work(), threads(config):
@@ -119,6 +127,8 @@ def resume(run: Run, progress: Progress = silent) -> Run:
                 DenoiserCertificate.of(net).save(run.file("certificate.json"))
             except ClaimError as error:
                 run.write_text("uncertified.txt", f"{error}\n")
+        elif run.has("certificate.json"):
+            DenoiserCertificate.load(run.file("certificate.json")).check(net)
         if not run.has("result.json"):
             low, high = noise_range(config)
             levels = sorted({low, high, *(s for s in USUAL if low < s < high)})
@@ -208,5 +218,16 @@ def psnr(found: Tensor, true: Tensor) -> float:
 
 
 def results(run: Run) -> dict[str, Any]:
-    """What result.json says."""
-    return json.loads(run.file("result.json").read_text(encoding="utf-8"))
+    """What result.json says.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = run.file("result.json")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        rows = [{"noise": float(row["noise"]), "psnr": float(row["psnr"])} for row in found["validation"]]
+        return {"pictures": int(found["pictures"]), "validation": rows}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        todo = "Delete it, and resume the run: it is measured again."
+        raise InputError(message(f"{path} is not readable ({error})", "the file as written", todo)) from None

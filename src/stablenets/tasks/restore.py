@@ -104,10 +104,10 @@ def run(
 
 def restore(image: Path, config: RestoreConfig, progress: Progress = silent) -> Restoration:
     """Restore the picture in a file."""
-    jobs = [config.denoise, config.inpaint is not None, config.blur != "none" or config.kernel is not None]
+    jobs = [config.denoise, config.inpaint is not None, config.blur != "none", config.kernel is not None]
     if sum(jobs) != 1:
-        todo = "Give --denoise, or --inpaint MASK, or --blur or --kernel."
-        raise InputError(message(f"{sum(jobs)} of denoising, inpainting and deblurring", "one of them", todo))
+        todo = "Give --denoise, or --inpaint MASK, or --blur KIND, or --kernel FILE."
+        raise InputError(message(f"{sum(jobs)} of --denoise, --inpaint, --blur and --kernel", "one of them", todo))
     strength = strength_of(config)
     if not (0 < config.noise < math.inf and 0 < strength < math.inf):
         given = f"--noise {config.noise} --strength {strength}"
@@ -156,7 +156,7 @@ def strength_of(config: RestoreConfig) -> float:
     """Noise level of the denoiser in each iteration, as a multiple of that of the picture."""
     if config.strength is not None:
         return config.strength
-    return 0.4 if config.inpaint is None else 1.0
+    return 0.3 if config.inpaint is None else 1.0
 
 
 def plug_and_play(net: Denoiser, sigma: float) -> nn.Module:

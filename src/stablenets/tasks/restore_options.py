@@ -24,9 +24,10 @@ class RestoreConfig:
             repeated. zero: black.
         simulate: The image is a sharp one: blur it or mask it, and add the noise, before it is restored.
         truth: The true picture, to compare with.
-        model: A denoiser: grey, colour, a model file or a run folder. By default grey or colour, as the image is.
+        model: A denoiser: grey, grey-15, colour, a model file or a run folder. By default grey or colour, as the
+            image is.
         strength: Noise level of the denoiser, as a multiple of --noise, when it is applied in each iteration. By
-            default 0.4 for blurs and 1 for masks, what is best on training pictures.
+            default 0.3 for blurs and 1 for masks, what is best on training pictures.
         out: New folder for the results; by default runs/IMAGE-restored.
         iterations: Most iterations.
         tolerance: Stop when an iteration changes the picture by less than this, relative to its size.

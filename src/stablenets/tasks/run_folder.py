@@ -58,9 +58,9 @@ class Run:
             given = f"the folder {path} cannot be made ({error.strerror})"
             raise InputError(message(given, "a writable place", "Choose another one by --out.")) from None
         if used:
-            kind, todo = toml.kind_of(type(config)), "Choose another one by --out."
+            words, todo = " ".join(toml.words_of(type(config))), "Choose another one by --out."
             if run.has("config.toml"):
-                todo += f" Or go on with the run in it: stablenets {kind} --resume {shlex.quote(str(path))}"
+                todo += f" Or go on with the run in it: stablenets {words} --resume {shlex.quote(str(path))}"
             raise InputError(message(f"{path} exists", "a new folder", todo))
         run.write_json("environment.json", environment)
         run.write_text("config.toml", toml.text(config))  # last: with it, this is a run folder
@@ -97,8 +97,9 @@ class Run:
             InputError: it is missing or damaged.
         """
         try:
-            return json.loads(self.file("environment.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            found = json.loads(self.file("environment.json").read_text(encoding="utf-8"))
+            return found | {"seconds": float(found["seconds"])}
+        except (OSError, ValueError, LookupError, TypeError) as error:
             given = f"{self.file('environment.json')} is not readable ({error})"
             raise InputError(message(given, "the file as written", "Take it from a backup, or train again.")) from None
 

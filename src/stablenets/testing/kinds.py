@@ -25,6 +25,7 @@ from .steps import integrator_suite
 ANY = (4,)  # the states that a component without a shape of its own is tried on
 TIGHT = 1.03  # a norm bound may exceed the norm by 3 per cent
 TIME = 0.3
+COARSEST = 1e-6  # of a layer's `accuracy`, for which its claims are given allowance
 
 
 def states(shape: tuple[int, ...], seed: int = 0, count: int = 8) -> Tensor:
@@ -165,6 +166,9 @@ def layer_suite(layer: Layer, seed: int) -> Iterator[Check]:
     """Independence of the samples, and the claims."""
     shape = layer.input_shape or ANY
     yield "shapes", partial(_batched, layer, shape, None)
+    if layer.accuracy:
+        needed = f"needed: an example with at most {COARSEST:g}, since a coarser one would hide violations"
+        yield "accuracy", lambda: _says(0 <= layer.accuracy <= COARSEST, f"{layer.accuracy:g} |x|; {needed}.")
     yield from _claims(layer, layer.claims(), shape, seed, layer.accuracy)
 
 

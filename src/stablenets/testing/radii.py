@@ -38,8 +38,9 @@ class Judge:
     def __call__(self, z: Tensor, which: Tensor) -> None:
         """Points `z` (m, ...) around the centres of index `which` (m,)."""
         if len(which):
-            broken = int((self.proof.logits(z).argmax(1) != self.answer[which]).sum())
-            self.done += Attempts(len(which), broken, 1.0)
+            scores = self.proof.logits(z)
+            broken = (scores.argmax(1) != self.answer[which]) | ~scores.isfinite().all(1)
+            self.done += Attempts(len(which), int(broken.sum()), 1.0)
 
 
 def trials(

@@ -71,8 +71,8 @@ def _architecture(config: Any) -> tuple[dict[str, int], list[float]]:
         raise Rejected(f"not covered by the checker: the activation {config['profile']['type']!r}")
     sizes = {k: natural(config[k], k) for k in ("channels", "steps", "filters", "kernel_size", "stride")}
     width = sizes["channels"] if config["width"] is None else natural(config["width"], "width", least=sizes["channels"])
-    # z phi(|z|) / |z| of a group z is the gradient of a convex function whose Hessian has the eigenvalues phi'(|z|) and
-    # phi(|z|) / |z|, both in [0, 1]: groups may be of any size
+    # z min(1, w / |z|) of a group z is the projection onto a ball, the gradient of Huber's function of |z|, and the
+    # eigenvalues of its derivative lie in [0, 1]: groups may be of any size
     group = natural(config.get("group_size", 1), "group_size")
     if (
         sizes["filters"] % (4 * group)
@@ -81,6 +81,8 @@ def _architecture(config: Any) -> tuple[dict[str, int], list[float]]:
         or sizes["stride"] > 2
     ):
         raise Rejected(f"no filter bank closed under mirror images has the sizes {sizes}")
+    if group > 1 and config["profile"]["type"] != "HardTanh":
+        raise Rejected(f"no network has groups of filters with the activation {config['profile']['type']}")
     levels = [number(v, "a level", positive=True) for v in items(config["levels"], "the model's levels")]
     if not levels or levels != sorted(set(levels)):
         raise Rejected("the model's noise levels do not increase")
@@ -104,6 +106,8 @@ def _same_tensors(model: ModelFile, sizes: dict[str, int], levels: int) -> None:
     if found != wanted:
         odd = sorted(set(found.items()) ^ set(wanted.items()))[0]
         raise Rejected(f"the tensors are not those of the configuration: {odd[0]!r} of shape {odd[1]}")
+    if set(model.extra) != {f"blocks.{i}.field._extra_state" for i in range(sizes["steps"])}:
+        raise Rejected("the frozen scales of the model file are not those of its steps")
     for i in range(sizes["steps"]):
         if np.abs(model.tensor(f"blocks.{i}.field.activation.log_width")).max() > 80:
             raise Rejected(f"step {i}: a width of its activation is not a positive float32 number")
