@@ -72,6 +72,19 @@ def test_as_foolbox(name: str) -> None:
         assert torch.allclose(found.x_adv[found.broken].double(), theirs[found.broken], atol=2e-6)
 
 
+def test_carlini_and_wagner_leave_the_images_that_foolbox_leaves() -> None:
+    """Where it finds nothing foolbox returns a black image, and calls it a success; all other points are ours."""
+    net, x, y = clean()
+    peer = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=2, steps=25, stepsize=0.03, initial_const=0.5)
+    _, theirs, success = peer(foolbox.PyTorchModel(net, bounds=(0, 1)), x, y, epsilons=None)
+    nothing = ~theirs.flatten(1).any(1)
+    assert 5 <= int(nothing.sum()) <= N - 5
+    assert bool(success[nothing].any()), "foolbox has learned better: drop the exception for black images"
+    found = CarliniWagner(25, 2, first=0.5, step_size=0.03).run(net, x, y)
+    assert found.broken.equal(~nothing)
+    assert torch.allclose(found.distance[~nothing], moved(theirs, x)[~nothing], rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("ours", "make"),
     [

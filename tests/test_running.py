@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,17 +137,20 @@ STAGES: list[Callable[[], tuple[nn.Module, float]]] = [
 
 @pytest.mark.parametrize("made", [*LAYERS, *STAGES])
 def test_the_checker_proves_the_growth_of_every_layer(tmp_path, made):
-    """By formulas of its own, to four digits: a little less is refused."""
-    net, shape = with_head(made()[0])
-    sn.save(net, tmp_path / "m.safetensors")
-    certify(net, dtype="float32", input_shape=shape).save(tmp_path / "c.json")
-    verdict = sn.verify(tmp_path / "m.safetensors", tmp_path / "c.json")
+    checked_growth(tmp_path, *with_head(made()[0]))
+
+
+def checked_growth(folder: Path, net: nn.Module, shape: tuple[int, ...]) -> None:
+    """The checker proves it by formulas of its own, to four digits: a little less is refused."""
+    sn.save(net, folder / "m.safetensors")
+    certify(net, dtype="float32", input_shape=shape).save(folder / "c.json")
+    verdict = sn.verify(folder / "m.safetensors", folder / "c.json")
     assert verdict.ok and "evaluated in float32" in verdict.reason, verdict.reason
-    content = json.loads((tmp_path / "c.json").read_text())
+    content = json.loads((folder / "c.json").read_text())
     if content["float32"]["state"] > 1e-20:
         content["float32"]["state"] *= 1 - 1e-4
-        (tmp_path / "c.json").write_text(json.dumps(content))
-        assert "float32: the growth" in sn.verify(tmp_path / "m.safetensors", tmp_path / "c.json").reason
+        (folder / "c.json").write_text(json.dumps(content))
+        assert "float32: the growth" in sn.verify(folder / "m.safetensors", folder / "c.json").reason
 
 
 def attain(net: nn.Module, share: float, shape: tuple[int, ...] = (1, 4, 4)) -> None:

@@ -14,7 +14,6 @@ from torch import nn
 
 import stablenets as sn
 from stablenets.certify import reading
-from stablenets.core.errors import ClaimError
 from stablenets.networks import Network, Provable
 
 SCHEMA = json.loads((resources.files("stablenets.certify") / "certificate.schema.json").read_text())
@@ -67,22 +66,12 @@ def misfits(value: Any, schema: dict[str, Any], where: str = "$") -> list[str]:
     return found
 
 
-BEYOND = {"ContractingNet": "Contracting", "OdeNet": "TimedTwoLayer"}  # flows that `certify` does not know yet
-
-
-@pytest.mark.parametrize("name", BEYOND)
-def test_what_cannot_be_certified_is_refused_by_name(name):
-    for net in Network.registry[name].examples():
-        with pytest.raises(ClaimError, match=f"a flow of {BEYOND[name]}; needed: flows of"):
-            sn.certify(net.eval())
-
-
 def certificates() -> list[Any]:
     """Of every provable network's examples, in both arithmetics, and of one with an unknown input."""
     found: list[Any] = []
     for name, cls in sorted(Network.registry.items()):
         if issubclass(cls, Provable):
-            for i, net in enumerate(cls.examples() if name not in BEYOND else ()):
+            for i, net in enumerate(cls.examples()):
                 for dtype in reading.DTYPES:
                     found.append(pytest.param(net, dtype, None, id=f"{name}-{i}-{dtype}"))
     plain = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))

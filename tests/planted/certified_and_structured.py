@@ -527,7 +527,7 @@ MUTANTS = [
     Mutant(
         "slope's error not carried by A^T",
         "certify/running_flow.py",
-        "(bound * (slope * dz + own)",
+        "(self.outer * (slope * dz + own)",
         "((slope * dz + own)",
         ("test_running.py", "-k", "formula or stays_within"),
     ),
@@ -537,8 +537,8 @@ MUTANTS = [
     Mutant(
         "errors of stages not carried on",
         "certify/running_flow.py",
-        "smoothness * at.error + error, size",
-        "error, size",
+        "smoothness * at.error + error, change",
+        "error, change",
         ("test_running.py", "-k", "growth_of_every_layer"),
     ),
     Mutant(
@@ -1061,7 +1061,7 @@ MUTANTS = [
     ),
     Mutant(
         "a field that occurs twice counts once",
-        "gradients/reversible.py",
+        "gradients/inputs.py",
         "total if slope is None else total + slope",
         "slope",
         ("test_gradients.py", "-k", "gradients_of_a_flow and SymplecticEuler"),

@@ -117,6 +117,8 @@ class ADef(Attack):
             _images(x)
             goal = y if target is None else targets(target, y)
             victim.probe(x, goal)
+            if len(x):
+                victim.differentiate(x[:1])
             tau = x.new_zeros(len(x), *x.shape[2:], 2, dtype=torch.float64)
             found = torch.full((len(x),), math.inf, dtype=torch.float64, device=x.device)
             for part in torch.arange(len(x), device=x.device).split(self.batch_size):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..core.errors import InputError, message
 from .objectives import Objective, margin
+from .states import USUAL, fitting
 
 Classifier = Callable[[Tensor], Tensor]
-CHUNK = 100  # samples per differentiation on a CPU: more do not fit its caches, which halves the speed
 BELOW = -1e-300  # the margin of a tie with the target: not reached
 
 
@@ -42,6 +42,7 @@ class Victim:
         net: any callable from images (batch, ...) to scores (batch, classes), a PyTorch module or not.
         targeted: whether labels are targets.
         gradients: where gradients are counted; by default from 0.
+        chunk: samples per evaluation on a CPU; `differentiate` finds out what suits the network.
 
     >>> scores, y = torch.tensor([[1.0, 3.0], [2.0, 2.0]]), torch.tensor([1, 1])
     >>> m = Victim(torch.nn.Identity()).margins(scores, y)
@@ -51,8 +52,10 @@ class Victim:
     tensor([ True, False])
     """
 
-    def __init__(self, net: Classifier, *, targeted: bool = False, gradients: Gradients | None = None) -> None:
-        self.net, self.targeted = net, targeted
+    def __init__(
+        self, net: Classifier, *, targeted: bool = False, gradients: Gradients | None = None, chunk: int = USUAL
+    ) -> None:
+        self.net, self.targeted, self.chunk = net, targeted, chunk
         self.gradients = gradients or Gradients()
 
     def probe(self, x: Tensor, y: Tensor) -> None:
@@ -64,7 +67,7 @@ class Victim:
         """
         if len(x) == 0:
             return
-        scores = self.scores(x[:CHUNK])
+        scores = self.scores(x[: self.chunk])
         classes = scores.shape[1]
         if not 0 <= int(y.min()) <= int(y.max()) < classes:
             given = f"labels from {int(y.min())} to {int(y.max())}"
@@ -74,7 +77,7 @@ class Victim:
             raise InputError(message(given, "finite scores", "Check its weights and the scale of the inputs."))
 
     def differentiate(self, x: Tensor) -> None:
-        """Check that the scores of some samples can be differentiated.
+        """Check that the scores of some samples can be differentiated, and set `chunk` by the size of the states.
 
         Raises:
             InputError: they cannot.
@@ -88,11 +91,13 @@ class Victim:
                         "Or use an attack without gradients, SquareAttack.",
                     )
                 )
+        if x.device.type == "cpu":
+            self.chunk = fitting(self.net, x[:1])
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """m (batch,), without gradients."""
         with torch.no_grad():
-            return torch.cat([self._margin(self._scores(a), b) for a, b in _chunks(x, y)])
+            return torch.cat([self._margin(self._scores(a), b) for a, b in self._parts(x, y)])
 
     def ascent(self, x: Tensor, y: Tensor, objective: Objective = margin) -> tuple[Tensor, Tensor]:
         """m (batch,) and the gradient of `objective` with respect to `x` (that of its negative, for targets).
@@ -105,7 +110,7 @@ class Victim:
 
     def climb(self, x: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         """As `ascent`, with the values of the objective (batch,) in between: m, values, gradient."""
-        parts = [self._climb(a, b, objective) for a, b in _chunks(x, y)]
+        parts = [self._climb(a, b, objective) for a, b in self._parts(x, y)]
         m, values, gradient = map(torch.cat, zip(*parts, strict=True))
         size = gradient.flatten(1).norm(dim=1)
         if not bool(size.isfinite().all()):
@@ -117,12 +122,12 @@ class Victim:
     def scores(self, x: Tensor) -> Tensor:
         """The scores (batch, classes), without gradients."""
         with torch.no_grad():
-            return torch.cat([self._scores(part) for part in x.split(_chunk(x))])
+            return torch.cat([self._scores(part) for (part,) in self._parts(x)])
 
     def gradients_of(self, x: Tensor, y: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """z_k - z_y for every class k in `classes` (batch, count), and their gradients (batch, count, ...)."""
         gaps, gradients = [], []
-        for a, b, c in zip(x.split(_chunk(x)), y.split(_chunk(x)), classes.split(_chunk(x)), strict=True):
+        for a, b, c in self._parts(x, y, classes):
             with torch.enable_grad():
                 a = a.detach().requires_grad_()
                 scores = self._scores(a).double()
@@ -137,7 +142,7 @@ class Victim:
 
     def towards(self) -> Victim:
         """The same classifier, attacked with targets; gradients are counted together."""
-        return Victim(self.net, targeted=True, gradients=self.gradients)
+        return Victim(self.net, targeted=True, gradients=self.gradients, chunk=self.chunk)
 
     def predictions(self, x: Tensor, y: Tensor) -> Tensor:
         """The class answered (batch,); where the true class `y` ties with another one, or scores are NaN, another."""
@@ -172,6 +177,11 @@ class Victim:
             return m
         return torch.where(m < 0, -m, (-m).clamp(max=BELOW)).nan_to_num(-torch.inf, torch.inf, -torch.inf)
 
+    def _parts(self, x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Samples and what belongs to them, so many at a time as are evaluated together."""
+        size = self.chunk if x.device.type == "cpu" else max(len(x), 1)
+        return zip(*(values.split(size) for values in (x, *others)), strict=True)
+
     def _scores(self, x: Tensor) -> Tensor:
         scores = self.net(x)
         if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(x) or scores.shape[1] < 2:
@@ -182,14 +192,6 @@ class Victim:
                 )
             )
         return scores
-
-
-def _chunk(x: Tensor) -> int:
-    return CHUNK if x.device.type == "cpu" else max(len(x), 1)
-
-
-def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(x.split(_chunk(x)), y.split(_chunk(x)), strict=True)
 
 
 def broken(margins: Tensor) -> Tensor:

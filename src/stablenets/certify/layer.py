@@ -11,15 +11,17 @@ from torch import nn
 from ..core.claims import Claims
 from ..core.errors import ClaimError, message
 from ..core.properties import Expansive, Lipschitz
-from ..fields import ConvexGradient, SkewLinear
+from ..fields import Contracting, SkewLinear, TimedTwoLayer
 from ..integrators import Exponential
 from ..layers import Affine, Flow, Householder
 from ..layers.chain import layer_claims
 from ..linear import LinearMap
 from .rounding import Extent, extent, flow_extent
 from .skew_rounding import skew_extent
+from .two_layer import two_layer
 
 UP = 1 + 1e-12  # constants are rounded up
+LEAST = 1e-300  # no constant of a flow is smaller, so that none vanishes
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,23 @@ class GradientFlowCertificate(FlowCertificate):
     """A flow along -A^T sigma(A x + b)."""
 
     activation: str
+
+
+@dataclass(frozen=True)
+class ContractingFlowCertificate(GradientFlowCertificate):
+    """A flow along -rate x - A^T sigma(A x + b)."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class TimedFlowCertificate(FlowCertificate):
+    """A flow along B^T sigma(A x + b + t v); B is the outer map, and A that of `linear` and `norm_bound`."""
+
+    activation: str
+    outer: str
+    outer_norm_bound: float
+    outer_norm_theorem: str
 
 
 @dataclass(frozen=True)
@@ -92,16 +111,15 @@ def method(layer: nn.Module) -> str:
 
 def _certify_flow(name: str, flow: Flow, x: Extent) -> tuple[FlowCertificate, Extent]:
     field, method = flow.field, flow.integrator
-    if not isinstance(field, (ConvexGradient, SkewLinear)):
-        raise ClaimError(
-            message(
-                f"{name} is a flow of {type(field).__name__}",
-                "flows of ConvexGradient or SkewLinear in a certified network",
-            )
-        )
-    linear: LinearMap = field.linear
+    linear: LinearMap
+    if isinstance(field, SkewLinear):
+        parts, linear, outer = None, field.linear, field.linear
+    else:
+        parts = two_layer(field, name)
+        linear, outer = parts.inner, parts.outer
     bound = linear.norm_bound()
-    claims = field.claims(lambda _: bound)
+    outer_bound = bound if outer is linear else outer.norm_bound()
+    claims = field.claims(lambda a: bound if a is linear else outer_bound)
     limit = method.step_limit(claims)
     if flow.follows and (limit is None or not flow.step_size <= limit):
         raise ClaimError(
@@ -115,14 +133,17 @@ def _certify_flow(name: str, flow: Flow, x: Extent) -> tuple[FlowCertificate, Ex
     one = step.get(Lipschitz)
     if one is None:
         raise ClaimError(message(f"no Lipschitz constant follows for {name}", "an integrator that has a theorem"))
-    inside, skew = one.bound <= 1, isinstance(field, SkewLinear)
-    after = (skew_extent if skew else flow_extent)(flow, bound, one.bound, x).lost(x)
+    inside = one.bound <= 1
+    if parts is None:
+        after = skew_extent(flow, bound, one.bound, x).lost(x)
+    else:
+        after = flow_extent(flow, parts, bound, outer_bound, one.bound, x).lost(x)
     common: dict[str, Any] = {
         "name": name,
         "kind": "Flow",
-        "theorem": method.theorem if skew or inside else "Lipschitz bound of a step beyond the limit",
+        "theorem": _theorem(flow, one.bound),
         "method": "norm bound in float64" + ("; h is within its limit" if inside else "; one step, compounded"),
-        "lipschitz": 1.0 if inside else _power(one.bound, flow.step_count) * UP,
+        "lipschitz": _constant(flow, one.bound),
         "rounding": after.error,
         "output_norm": after.norm,
         "field": type(field).__name__,
@@ -134,10 +155,34 @@ def _certify_flow(name: str, flow: Flow, x: Extent) -> tuple[FlowCertificate, Ex
         "steps": flow.step_count,
         "step_limit": None if limit is None or math.isinf(limit) else limit,
     }
-    if skew:
+    if parts is None:
         terms = method.terms if isinstance(method, Exponential) else None
         return SkewFlowCertificate(**common, terms=terms, deviation=_deviation(step)), after
-    return GradientFlowCertificate(**common, activation=type(field.activation).__name__), after
+    common["activation"] = type(parts.activation).__name__
+    if isinstance(field, TimedTwoLayer):
+        rest = {"outer": type(outer).__name__, "outer_norm_bound": outer_bound}
+        return TimedFlowCertificate(**common, **rest, outer_norm_theorem=outer.norm_theorem), after
+    if isinstance(field, Contracting):
+        return ContractingFlowCertificate(**common, rate=field.rate), after
+    return GradientFlowCertificate(**common), after
+
+
+def _theorem(flow: Flow, one: float) -> str:
+    """Why a step has the constant `one`."""
+    if isinstance(flow.field, Contracting) and one < 1:
+        return "a gradient step on a strongly convex, smooth function contracts (Nesterov 2004, Thm 2.1.15)"
+    if isinstance(flow.field, SkewLinear) or one <= 1:
+        return flow.integrator.theorem
+    if isinstance(flow.field, TimedTwoLayer):
+        return "Lipschitz bound of a step along a Lipschitz field"
+    return "Lipschitz bound of a step beyond the limit"
+
+
+def _constant(flow: Flow, one: float) -> float:
+    """That of all steps, rounded up; 1 for steps that are non-expansive and not known to contract."""
+    if one == 1 or (one < 1 and isinstance(flow.field, SkewLinear)):
+        return 1.0
+    return max(_power(one, flow.step_count) * UP, LEAST)
 
 
 def _power(constant: float, n: int) -> float:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ClaimError, message
-from ..fields import Activation, ConvexGradient, LeakyReLU, ReLU, Softplus, Tanh
+from ..fields import Activation, LeakyReLU, ReLU, Softplus, Tanh
 from ..integrators import ExplicitRungeKutta
 from ..layers import Abs, Affine, Flow, GroupSort, Householder, Lift, Normalise, NormalisedHead, TruncatedHead
 from ..linear import LinearMap
+from .two_layer import TwoLayer
 
 U = 2.0**-53  # unit roundoff of float64
 LOST = 2.0**-210  # times 1 plus sizes: far more than sums of products lose below the normal numbers
@@ -59,37 +60,42 @@ def spread(bias: Tensor, linear: LinearMap) -> float:
     return float(bias.detach().double().norm()) * math.sqrt(outputs / linear.output_shape[0])
 
 
-def field_error(f: ConvexGradient, bound: float) -> Callable[[float], tuple[float, float]]:
-    """R -> (error, size) of an evaluation of f at a computed state of norm at most R; `bound` >= ||A||_2."""
+def field_error(f: TwoLayer, inner: float, outer: float, time: float) -> Callable[[float], tuple[float, float]]:
+    """R -> (error, size) of an evaluation of f at a computed state of norm at most R, at times up to `time`.
+
+    `inner` >= ||A||_2 and `outer` >= ||B||_2.
+    """
     if type(f.activation) not in ACTIVATION_ERROR:
         raise ClaimError(message(f"no rounding analysis for {type(f.activation).__name__}", "ReLU, Tanh, ..."))
-    outputs, beta = math.prod(f.linear.output_shape), spread(f.bias, f.linear)
-    absolute, (m, m_adjoint) = f.linear.absolute_bound(), f.linear.dot_lengths
+    outputs = math.prod(f.inner.output_shape)
+    beta = spread(f.bias, f.inner) + (0.0 if f.drift is None else time * spread(f.drift, f.inner))
+    absolute, m, m_adjoint = f.inner.absolute_bound(), f.inner.dot_lengths[0] + f.roundings, f.outer.dot_lengths[1]
+    absolute_outer = absolute if f.outer is f.inner else f.outer.absolute_bound()
     slope, c = f.activation.slope[1], ACTIVATION_ERROR[type(f.activation)]
     at_zero = float(f.activation(torch.zeros(1, dtype=torch.float64)).abs()) * math.sqrt(outputs)
 
     def at(radius: float) -> tuple[float, float]:
         dz = gamma(m + 1) * (absolute * radius + beta) + LOST * (1 + radius)
-        z = bound * radius + beta + dz
+        z = inner * radius + beta + dz
         ds = slope * dz + c * U * (slope * z + at_zero)
         s = slope * z + at_zero + ds
-        error = bound * ds + gamma(m_adjoint) * absolute * s + LOST * (1 + s)
-        return error, bound * s + error
+        error = outer * ds + gamma(m_adjoint) * absolute_outer * s + LOST * (1 + s)
+        size = outer * s + error
+        if f.rate:  # the product with the rate, and the difference
+            decay = 3 * U * (f.rate * radius + size) + LOST * (1 + radius)
+            error, size = error + decay, size + f.rate * radius + decay
+        return error, size
 
     return at
 
 
-def flow_extent(flow: Flow, bound: float, lipschitz_step: float, x: Extent) -> Extent:
-    """Bounds after all steps of an explicit Runge-Kutta flow of a convex gradient field."""
-    f, method = flow.field, flow.integrator
-    if not (isinstance(f, ConvexGradient) and isinstance(method, ExplicitRungeKutta)):
-        raise ClaimError(
-            message(
-                f"no rounding analysis for {type(method).__name__} on {type(f).__name__}",
-                "explicit Runge-Kutta methods on ConvexGradient",
-            )
-        )
-    at, g, h = field_error(f, bound), f.activation.slope[1] * bound**2, flow.step_size
+def flow_extent(flow: Flow, f: TwoLayer, inner: float, outer: float, lipschitz_step: float, x: Extent) -> Extent:
+    """Bounds after all steps of an explicit Runge-Kutta flow of the field f, `inner` >= ||A||_2, `outer` >= ||B||_2."""
+    method, h = flow.integrator, flow.step_size
+    if not isinstance(method, ExplicitRungeKutta):
+        given = f"no rounding analysis for {type(method).__name__} on {type(flow.field).__name__}"
+        raise ClaimError(message(given, "explicit Runge-Kutta methods"))
+    at, g = field_error(f, inner, outer, h * flow.step_count * UP), f.lipschitz(inner, outer)
 
     def stages(radius: float) -> tuple[list[float], list[float]]:
         errors: list[float] = []

@@ -1,4 +1,4 @@
-"""Running error analysis of flows: Runge-Kutta steps along -A^T sigma(A x + b), truncated series along S x."""
+"""Running error analysis of flows: Runge-Kutta steps along fields of two layers, truncated series along S x."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ..core.errors import ClaimError, message
 from ..core.properties import Lipschitz
-from ..fields import Activation, ConvexGradient, LeakyReLU, ReLU, SkewLinear, Softplus, Tanh
+from ..fields import Activation, LeakyReLU, ReLU, SkewLinear, Softplus, Tanh
 from ..integrators import ExplicitRungeKutta, Exponential
 from ..layers import Flow
-from .layer import FlowCertificate
+from .layer import FlowCertificate, TimedFlowCertificate
 from .running_bounds import TINY, UP, Balls, norms, relative
 from .running_map import EvaluatedMap
+from .two_layer import TwoLayer, two_layer
 
 # roundings of an activation relative to its value; LeakyReLU also rounds its slope
 ROUNDINGS: dict[type[Activation], int] = {ReLU: 0, LeakyReLU: 2, Tanh: 8, Softplus: 8}
@@ -47,38 +48,40 @@ def flow(layer: Flow, proved: FlowCertificate, x: Balls) -> Balls:
         ClaimError: for a flow without a float32 analysis; it is named.
     """
     f, method, h, name = layer.field, layer.integrator, layer.step_size, proved.name
-    one = method.transfer(f.claims(lambda _: proved.norm_bound), h).get(Lipschitz)
+    inner = outer = proved.norm_bound
+    if isinstance(proved, TimedFlowCertificate):
+        outer = proved.outer_norm_bound
+    parts = None if isinstance(f, SkewLinear) else two_layer(f, name)
+    claims = f.claims(lambda a: inner if parts is None or a is parts.inner else outer)
+    one = method.transfer(claims, h).get(Lipschitz)
     if one is None or not STEPS[0] < h < STEPS[1]:
         raise ClaimError(message(f"a step of {h} ({name})", "a step whose size is a normal float32 number"))
-    if isinstance(f, ConvexGradient) and isinstance(method, ExplicitRungeKutta):
-        if type(f.activation) not in ROUNDINGS:
-            given = f"no float32 analysis for {type(f.activation).__name__} ({name})"
+    if parts is not None and isinstance(method, ExplicitRungeKutta):
+        if type(parts.activation) not in ROUNDINGS:
+            given = f"no float32 analysis for {type(parts.activation).__name__} ({name})"
             raise ClaimError(message(given, " or ".join(cls.__name__ for cls in ROUNDINGS)))
-        step = functools.partial(runge_kutta, f, method)
+        step = functools.partial(runge_kutta, EvaluatedField(parts, inner, outer, name), method)
     elif isinstance(f, SkewLinear) and isinstance(method, Exponential):
-        step = functools.partial(series, f, method.terms)
+        step = functools.partial(series, f, method.terms, EvaluatedMap(f.linear, name), inner)
     else:
         given = f"no float32 analysis for {type(method).__name__} on {type(f).__name__} ({name})"
-        raise ClaimError(message(given, "explicit Runge-Kutta methods on ConvexGradient, or Exponential on SkewLinear"))
-    linear = EvaluatedMap(f.linear, name)
-    for _ in range(layer.step_count):
-        after = step(h, linear, proved.norm_bound, x)
+        raise ClaimError(message(given, "explicit Runge-Kutta methods, or Exponential on SkewLinear"))
+    for i in range(layer.step_count):
+        after = step(h, x, i * h)
         x = Balls(after.center, (one.bound * x.error + after.error) * UP, x.reach * one.bound * UP)
     return x
 
 
-def runge_kutta(
-    f: ConvexGradient, method: ExplicitRungeKutta, h: float, linear: EvaluatedMap, bound: float, x: Balls
-) -> Balls:
+def runge_kutta(f: EvaluatedField, method: ExplicitRungeKutta, h: float, x: Balls, t: float) -> Balls:
     """One step of an explicit Runge-Kutta method, for one and the same x."""
     slopes: list[Slope] = []
     for row in method.a:
         at = combined(x, h, row, slopes)
-        slopes.append(gradient(f, linear, bound, at, (at.reach * x.spread + at.error) * UP))
+        slopes.append(f.at(at, (at.reach * x.spread + at.error) * UP, t + h * sum(row)))
     return combined(x, h, method.b, slopes)
 
 
-def series(f: SkewLinear, terms: int, h: float, linear: EvaluatedMap, bound: float, x: Balls) -> Balls:
+def series(f: SkewLinear, terms: int, linear: EvaluatedMap, bound: float, h: float, x: Balls, t: float) -> Balls:
     """y <- x + (h / k) S y for k = terms, ..., 1, from y = x, for one and the same x."""
     y = Balls(x.center, 0 * x.error, 1.0)
     for k in range(terms, 0, -1):
@@ -106,19 +109,40 @@ def combined(x: Balls, h: float, weights: Sequence[float], slopes: list[Slope]) 
     return Balls(center, error, reach)
 
 
-def gradient(f: ConvexGradient, linear: EvaluatedMap, bound: float, at: Balls, spread: Tensor) -> Slope:
-    """The slope -A^T sigma(A y + b) at stages y within `spread` of the centre's, and `at.error` off the exact ones.
+class EvaluatedField:
+    """The slopes of s B^T sigma(A y + b + t v) - rate y near given states.
 
-    `bound` >= ||A||.
+    Args:
+        f: the field, in float64.
+        inner, outer: bounds of ||A|| and ||B||.
+        name: of the layer, for messages.
     """
-    slope, outputs = f.activation.slope[1], math.prod(f.linear.output_shape)
-    dz = linear.error(at.center, spread, f.bias)
-    z = f.preactivation(at.center)
-    s = f.activation(z)
-    moved = slope * (bound * spread + dz)  # how far sigma(z) may be from the centre's, for the float32 z
-    lost = TINY * (outputs + norms(z) + bound * spread + dz)
-    own = relative(ROUNDINGS[type(f.activation)], norms(s) + moved) + lost
-    error = (bound * (slope * dz + own) + linear.adjoint_error(s, moved + own)) * UP
-    k, smoothness = -f.linear.adjoint(s), slope * bound * bound * UP
-    size = (norms(k) + smoothness * spread + error) * UP
-    return Slope(k, smoothness * at.error + error, size, smoothness * at.reach)
+
+    def __init__(self, f: TwoLayer, inner: float, outer: float, name: str) -> None:
+        self.f, self.inner, self.outer = f, inner, outer
+        self.first = EvaluatedMap(f.inner, name)
+        self.second = self.first if f.outer is f.inner else EvaluatedMap(f.outer, name)
+
+    def at(self, at: Balls, spread: Tensor, t: float) -> Slope:
+        """At stages y within `spread` of the centre's, and `at.error` off the exact ones, at time t."""
+        f, outputs = self.f, math.prod(self.f.inner.output_shape)
+        slope, shape = f.activation.slope[1], (-1, *[1] * (len(f.inner.output_shape) - 1))
+        bias, size = f.bias, f.bias.abs()
+        if f.drift is not None:
+            bias, size = bias + t * f.drift, size + t * f.drift.abs()
+        dz = self.first.error(at.center, spread, size, f.roundings)
+        z = f.inner(at.center) + bias.view(shape)
+        s = f.activation(z)
+        moved = slope * (self.inner * spread + dz)  # how far sigma(z) may be from the centre's, for the float32 z
+        lost = TINY * (outputs + norms(z) + self.inner * spread + dz)
+        own = relative(ROUNDINGS[type(f.activation)], norms(s) + moved) + lost
+        error = (self.outer * (slope * dz + own) + self.second.adjoint_error(s, moved + own)) * UP
+        k, smoothness = f.sign * f.outer.adjoint(s), slope * self.inner * self.outer * UP
+        change = (norms(k) + smoothness * spread + error) * UP
+        if f.rate:  # the rate in float32, its product, and the difference
+            state = norms(at.center) + spread
+            decay = f.rate * state
+            own = relative(3, decay + change) + TINY * (at.center[0].numel() + state + decay + change)
+            k, error, change = k - f.rate * at.center, (error + own) * UP, (change + decay + own) * UP
+            smoothness = (smoothness + f.rate) * UP
+        return Slope(k, smoothness * at.error + error, change, smoothness * at.reach)

@@ -32,9 +32,12 @@ class EvaluatedMap:
         self.linear, self.weight, self.absolute = linear, linear._weight64().abs(), linear.absolute_bound()
         self.lengths = [m + ROUNDED[type(linear)] for m in linear.dot_lengths]
 
-    def error(self, x: Tensor, spread: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Of A y + b at every y within `spread` (batch, 2) of x; b has one entry per output feature or channel."""
-        terms, m = self.linear._forward(x.abs(), self.weight), self.lengths[0]
+    def error(self, x: Tensor, spread: Tensor, bias: Tensor | None = None, more: int = 0) -> Tensor:
+        """Of A y + b at every y within `spread` (batch, 2) of x; b has one entry per output feature or channel.
+
+        `more` roundings are those of b itself.
+        """
+        terms, m = self.linear._forward(x.abs(), self.weight), self.lengths[0] + more
         if bias is not None:
             terms, m = terms + bias.abs().view(-1, *[1] * (terms.dim() - 2)), m + 1
         return product(m, norms(terms), self.absolute, norms(x), spread, math.prod(self.linear.output_shape))

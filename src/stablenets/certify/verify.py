@@ -33,7 +33,12 @@ KEYS = (
 )  # fmt: skip
 LAYER_KEYS = ("name", "kind", "theorem", "method", "lipschitz", "rounding", "output_norm")
 FLOW_KEYS = ("field", "integrator", "linear", "norm_bound", "norm_theorem", "h", "steps", "step_limit")
-FIELD_KEYS = {"ConvexGradient": ("activation",), "SkewLinear": ("terms", "deviation")}
+FIELD_KEYS = {
+    "ConvexGradient": ("activation",),
+    "Contracting": ("activation", "rate"),
+    "TimedTwoLayer": ("activation", "outer", "outer_norm_bound", "outer_norm_theorem"),
+    "SkewLinear": ("terms", "deviation"),
+}
 HEADS = {"Linear": "out_features", "NormalisedHead": "classes", "TruncatedHead": "classes"}  # and what counts classes
 
 
@@ -110,8 +115,9 @@ def _certificate(content: Any) -> dict[str, Any]:
                 raise Rejected(f"not covered by the checker: layer {i} of the certificate says field {field!r}")
             keys += FLOW_KEYS + FIELD_KEYS[field]
         entries(claim, keys, f"layer {i} of the certificate")
-        for key in ("name", "kind", "theorem", "method", *(("norm_theorem",) if flow else ())):
-            text(claim[key], f"{key} of layer {i} of the certificate")
+        for key in ("name", "kind", "theorem", "method", "norm_theorem", "outer_norm_theorem"):
+            if key in keys:
+                text(claim[key], f"{key} of layer {i} of the certificate")
     return certificate
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .layer import FlowCertificate, LayerCertificate, SkewFlowCertificate
+from .layer import FlowCertificate, LayerCertificate, SkewFlowCertificate, TimedFlowCertificate
 
 if TYPE_CHECKING:
     from .certificate import Certificate
@@ -20,6 +20,7 @@ def explain(certificate: Certificate) -> str:
             layer.theorem,
             layer.method,
             *([layer.norm_theorem] if isinstance(layer, FlowCertificate) else []),
+            *([layer.outer_norm_theorem] if isinstance(layer, TimedFlowCertificate) else []),
         ):
             reasons.setdefault(reason, len(reasons) + 1)
     return "\n".join(
@@ -65,6 +66,8 @@ def _layer(c: LayerCertificate, reasons: dict[str, int]) -> str:
         parts.append(
             f"||A|| <= {c.norm_bound:.9g} [{reasons[c.norm_theorem]}], {c.steps} step(s) of h = {c.h:.6g}, {limit}"
         )
+    if isinstance(c, TimedFlowCertificate):
+        parts.append(f"||B|| <= {c.outer_norm_bound:.9g} [{reasons[c.outer_norm_theorem]}]")
     if isinstance(c, SkewFlowCertificate):
         parts.append(f"every singular value of a step is within {c.deviation:.3g} of 1")
     return "; ".join(parts) + "."

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -59,37 +60,64 @@ def attack(
     /,
     *,
     attack: str = "pgd",
+    norm: Literal["l2", "linf"] = "l2",
     steps: int | None = None,
     radii: tuple[float, ...] | None = None,
     test_limit: int | None = None,
     progress: Show = "bars",
 ) -> int:
-    """Attack a trained network again, in the l2 norm: by PGD at several radii, or by another attack.
+    """Attack a trained network again: by PGD at several radii, or by another attack.
 
     An attack for small perturbations, such as ddn, runs once and finds a radius of its own for each image. Exit code
     1: an attack refutes a proof, in the arithmetic (float64 or float32) that the certificate speaks of.
+
+    Certificates are for the l2 norm. In the l-infinity norm (the largest change of a pixel) they prove the l2 radius
+    divided by the square root of the number of entries, and no more.
 
     For example:
 
         stablenets attack runs/baseline --steps 500 --radii 0.25 0.5
         stablenets attack runs/baseline --attack ddn
         stablenets attack runs/baseline --attack ensemble --test-limit 200
+        stablenets attack runs/baseline --norm linf --radii 0.05 0.1
 
     Args:
         run: Run folder.
         attack: Name of an attack (stablenets list).
+        norm: In which radii are measured. linf: results are in attack-linf.json, and in the report beside the others.
         steps: Gradient steps (at each radius). The default is the run's own, as below.
-        radii: l2 radii, in units of the pixels in [0, 1].
+        radii: Radii, in units of the pixels in [0, 1]. linf: by default from 2/255 to 0.3.
         test_limit: Attack the first so many test images.
         progress: How to show progress.
     """
-    from ..console import shown
+    from ..console import say, shown
     from ..tasks import classify as task
     from ..tasks.run_folder import Run
 
+    found = Run.open(run)
     with shown(progress) as show:
-        task.attack(Run.open(run), steps=steps, radii=radii, test_limit=test_limit, name=attack, progress=show)
-    return conclude([run], write_report([run], run / "report.html"), progress)
+        task.attack(
+            found, steps=steps, radii=radii, test_limit=test_limit, name=attack,
+            norm=math.inf if norm == "linf" else 2, progress=show,
+        )  # fmt: skip
+    page = write_report([run], run / "report.html")
+    if norm == "linf" and progress != "json":
+        say(_pixelwise(json.loads(found.file("attack-linf.json").read_text(encoding="utf-8"))))
+    return conclude([run], page, progress)
+
+
+def _pixelwise(table: dict[str, Any]) -> str:
+    """The results of an attack in the l-infinity norm."""
+    proved = table["certified_accuracy"] or [None] * len(table["radii"])
+    rows = [
+        f"  radius {radius:.4g}: {accuracy:.1%}" + ("" if sure is None else f", proved {sure:.1%}")
+        for radius, accuracy, sure in zip(table["radii"], table["robust_accuracy"], proved, strict=True)
+    ]
+    note = "" if table["certified_accuracy"] is None else (
+        f" Certificates are for the l2 norm; an l2 radius r proves r / sqrt({table['entries']}) in the l-infinity norm."
+    )  # fmt: skip
+    head = f"Under {table['attack']['name']} in the l-infinity norm, on {table['n']:,} test images:"
+    return "\n".join([head, *rows]) + (f"\n{note.strip()}" if note else "")
 
 
 def certify(run: Path, /, *, dtype: Literal["float64", "float32"] = "float64") -> int:

@@ -15,6 +15,7 @@ from . import overview
 from .attempts import tally
 from .figure import accuracy_plot, training_plots
 from .pictures import cards, galleries
+from .pixelwise import pixelwise
 from .run import Run, load_runs
 from .sandwich import sandwiches
 from .words import certificates, environments
@@ -56,6 +57,7 @@ def render(runs: list[Run], count: int = 60, side: int = 64) -> str:
         "notes": overview.notes(runs),
         "sandwich": overview.sandwich(runs),
         "sandwiches": sandwiches(runs, side),
+        "pixelwise": [found for run in runs if (found := pixelwise(run)) is not None],
         "tallies": [found for run in runs if (found := tally(run)) is not None],
         "table": overview.table(runs),
         "accuracy": plot,

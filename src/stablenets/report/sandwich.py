@@ -9,6 +9,7 @@ import numpy as np
 from .attempts import tally
 from .gaps import Example, Gap, l2_gap, pixel_gap
 from .images import data_uri, difference, pixels
+from .pixelwise import pixelwise
 from .plot import NOTHING, SMALL, Plot, Series, Style
 from .run import Run
 
@@ -32,6 +33,10 @@ def contradictions(runs: list[Run]) -> list[str]:
     """One sentence for each run and kind of perturbation in which an attack refutes what is proved."""
     alarms = [
         _alarm(run, gap) for run in runs for gap in (l2_gap(run), pixel_gap(run)) if gap is not None and len(gap.wrong)
+    ]
+    linf = [found for run in runs if (found := pixelwise(run)) is not None and found.wrong]
+    alarms += [
+        f"{c.name}: {c.attack} in the l-infinity norm broke answers within their certified radius." for c in linf
     ]
     counted = [found for run in runs if (found := tally(run)) is not None and found.broken]
     return alarms + [

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..attack import PGD, Attack, BallAttack, Curve, Smallest, attack_curve
 from ..certify import Certificate
-from ..core.component import arguments, by_name
+from ..core.component import arguments, by_name, kebab
 from ..core.component import config as settings
 from ..core.errors import ClaimError, InputError, message
 from ..data import ImageData
@@ -26,18 +26,25 @@ BATCH = 500
 GALLERY = 6  # most images in the gallery
 
 
-def find(name: str, config: ClassifyConfig) -> Attack:
-    """The l2 attack of a name (as `stablenets list` spells it, or in kebab case), with the run's steps and seed.
+def find(name: str, config: ClassifyConfig, norm: float = 2) -> Attack:
+    """The attack of a name (as `stablenets list` spells it, or in kebab case), with the run's steps and seed.
+
+    Args:
+        norm: 2 or `math.inf`, in which the radii of `config` are measured.
 
     Raises:
-        InputError: there is no such attack.
+        InputError: there is no such attack, or none in this norm.
     """
     cls = by_name("attack", Attack.registry, name)
     options: dict[str, Any] = {"steps": config.attack_steps, "seed": config.seed}
     if cls is Smallest:
-        return Smallest(PGD(max(config.radii), **options))
+        return Smallest(PGD(max(config.radii), norm, **options))
     if issubclass(cls, BallAttack):
-        options |= {"eps": max(config.radii), "norm": 2}
+        options |= {"eps": max(config.radii), "norm": norm}
+    elif norm != 2:
+        balls = sorted(kebab(n) for n, c in Attack.registry.items() if issubclass(c, BallAttack) or c is Smallest)
+        given = f"the attack {name!r} in the l-infinity norm"
+        raise InputError(message(given, f"one of {', '.join(balls)}", "The others look for small l2 changes."))
     return cls(**{k: v for k, v in options.items() if k in arguments(cls)})
 
 

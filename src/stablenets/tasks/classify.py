@@ -14,6 +14,7 @@ import torch
 
 from ..certify import Certificate
 from ..certify import certify as prove
+from ..certify.reading import read as read_certificate
 from ..certify.verify import Verdict
 from ..certify.verify import verify as check_certificate
 from ..core.component import kebab
@@ -22,6 +23,7 @@ from ..data import DeviceLoader, ImageData, ShiftFlip, data_sets
 from ..layers import load, save
 from ..train import Epoch, evaluate_accuracy, fast_training_dtype, fit
 from . import attack as attacks
+from . import attack_linf
 from . import config as toml
 from .build import (
     build_loss,
@@ -37,6 +39,9 @@ from .build import (
 from .options import ClassifyConfig
 from .progress import Progress, silent
 from .run_folder import Run, machine
+
+# what holds radii that were proved, or attacks that were judged, in the arithmetic of a certificate
+JUDGED = ("attack.json", "smallest.npz", "attack-linf.json", "deformations.json", "refuted.json")
 
 
 def run(config: ClassifyConfig, progress: Progress = silent) -> Run:
@@ -176,14 +181,23 @@ def certify(run: Run, *, dtype: Literal["float64", "float32"] = "float64") -> Ce
             run.remove("certificate.json")
             run.write_text("uncertified.txt", f"{error}\n")
             return None
-        if run.has("certificate.json") and f'"dtype": "{dtype}"' not in run.file("certificate.json").read_text(
-            encoding="utf-8", errors="replace"
-        ):
-            run.remove("attack.json", "deformations.json", "refuted.json")  # they hold radii of another certificate
+        if not _proved(run, certificate):
+            run.remove(*JUDGED)
         certificate.save(run.file("certificate.json"))
         run.remove("uncertified.txt")
         run.write_json("certified.json", certified_accuracy(certificate, read_data(run.config), run.config.radii))
         return certificate
+
+
+def _proved(run: Run, certificate: Certificate) -> bool:
+    """Whether the folder holds a certificate for the same weights and the same arithmetic."""
+    if not run.has("certificate.json"):
+        return False
+    try:
+        known = read_certificate(run.file("certificate.json"))
+    except InputError:
+        return False
+    return (known["weights_sha256"], known["dtype"]) == (certificate.weights_sha256, certificate.dtype)
 
 
 def certified_accuracy(certificate: Certificate, data: ImageData, radii: Sequence[float]) -> dict[str, Any]:
@@ -220,11 +234,13 @@ def attack(
     radii: tuple[float, ...] | None = None,
     test_limit: int | None = None,
     name: str = "PGD",
+    norm: float = 2,
     progress: Progress = silent,
 ) -> None:
-    """Attack the trained network and write attack.json, samples.npz and smallest.npz.
+    """Attack the trained network and write attack.json, samples.npz and smallest.npz; with norm=inf attack-linf.json.
 
-    Options that are None are those of the run; `name` is that of a registered attack.
+    Options that are None are those of the run, whose radii are l2 radii; those for l-infinity are
+    `attack_linf.RADII`. `name` is that of a registered attack.
 
     Raises:
         InputError: an option or a file cannot be used; or the certificate was edited or belongs to other weights.
@@ -234,9 +250,10 @@ def attack(
     config = replace(
         config,
         attack_steps=config.attack_steps if steps is None else steps,
-        radii=config.radii if radii is None else radii,
+        radii=radii or (config.radii if norm == 2 else attack_linf.RADII),
         test_limit=config.test_limit if test_limit is None else test_limit,
     )
     toml.check(config)
+    task = attacks if norm == 2 else attack_linf
     with run.work(), threads(config):
-        attacks.attack(run, config, read_data(config), find_device(config), progress, name)
+        task.attack(run, config, read_data(config), find_device(config), progress, name)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .linear_maps import read_map
-from .networks import NETWORKS
-from .read_flows import read_flow
+from .networks import NETWORKS, ode_net
+from .read_flows import read_flow, without_gradient
 from .strict import Rejected, entries, items, join, kind, natural, number
 
 MAX_LAYERS = 10_000
@@ -40,7 +40,8 @@ class Layer:
         name: path of the module, e.g. "body.layers.3".
         kind: class name.
         given: its arguments, checked; "linear" is a `MapSpec`. Of a Flow: "linear", the class names "field" and
-            "integrator", and "activation" (a class name) or "terms" (of a series, else None), depending on the field.
+            "integrator", where the map and the biases lie ("at", "biases"), and, depending on the field, "activation"
+            (a class name), "rate" and "outer" (a `MapSpec`), or "terms" (of a series, else None).
         tensors: shapes of its tensors by name.
     """
 
@@ -71,6 +72,8 @@ def layers(config: Any, name: str = "") -> list[Layer]:
 def _walk(config: Any, name: str) -> Iterator[Layer]:
     what = name or "the network"
     type_ = kind(config, what)
+    if type_ in ("Chain", "NeuralODE"):
+        config = without_gradient(config, what)
     if type_ in ("Chain", "Sequential"):
         middle = "layers" if type_ == "Chain" else ""
         for i, part in enumerate(items(entries(config, ("type", "layers"), what)["layers"], what)):
@@ -79,6 +82,10 @@ def _walk(config: Any, name: str) -> Iterator[Layer]:
         keys, parts = COMPOSED[type_]
         for i, part in enumerate(parts(entries(config, ("type", *keys), what))):
             yield from _walk(part, join(name, "body.layers", str(i)))
+    elif type_ == "OdeNet":
+        keys = ("type", "image_shape", "classes", "channels", "hidden", "time", "steps")
+        for part in ode_net(entries(config, keys, what)):
+            yield from _walk(part, join(name, "body"))
     elif type_ == "Flow":
         yield _flow(config, name, what)
     elif type_ == "Affine":

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import rounding, skew
 from .architecture import Layer
-from .linear_maps import build_map
+from .linear_maps import MapSpec, build_map
 from .maps import Map
 from .model_file import ModelFile
 from .rounding import Bound
@@ -17,6 +17,7 @@ from .runge_kutta import METHODS, Method, power
 from .strict import Rejected, natural, number
 
 MAX_STEPS = 100_000
+TIME = 10  # roundings of t v, of its addition to A x + b, and of t = (i + c) h itself: five, doubled
 
 
 @dataclass(frozen=True)
@@ -34,35 +35,66 @@ def prove_flow(layer: Layer, claim: dict[str, Any], model: ModelFile, before: Bo
 
     The norm bound, steps and names are checked here; what follows for the step depends on the field.
     """
-    for key in ("field", "integrator", "terms", "activation"):
-        if key in layer.given and claim[key] != layer.given[key]:
+    for key in ("field", "integrator", "terms", "activation", "rate"):
+        if key in claim and (claim[key] != layer.given[key] or isinstance(claim[key], bool)):
             raise Rejected(f"{what}: the certificate says {key} {claim[key]!r}, the network has {layer.given[key]}")
-    if claim["linear"] != (known := layer.given["linear"].kind):
-        raise Rejected(f"{what}: the certificate says linear {claim['linear']!r}, the network has {known}")
+    for key in ("linear", "outer"):
+        if key in claim and claim[key] != (known := layer.given[key].kind):
+            raise Rejected(f"{what}: the certificate says {key} {claim[key]!r}, the network has {known}")
     h, steps = frozen(layer, model)
     if number(claim["h"], f"{what}: h", positive=True) != h or natural(claim["steps"], f"{what}: steps") != steps:
         raise Rejected(f"{what}: h, steps are {claim['h']!r}, {claim['steps']} but the model's are {h!r}, {steps}")
     if steps > MAX_STEPS:
         raise Rejected(f"not covered by the checker: {what} with over {MAX_STEPS} steps")
-    norm = number(claim["norm_bound"], f"{what}: norm_bound")
-    linear = build_map(layer.given["linear"], model, layer.path("field.linear"))
-    if not linear.proves(norm):
-        raise Rejected(f"{what}: the norm bound {norm!r} cannot be proved")
+    norm, linear = _norm(layer.given["linear"], claim["norm_bound"], model, layer.path(layer.given["at"]), what)
     known = Steps(linear, norm, h, steps)
     if layer.given["field"] == "SkewLinear":
         return _skew(layer.given["terms"], claim, known, before, what)
-    return _gradient(layer, claim, model, known, before, what)
+    return _two_layer(layer, claim, model, known, before, what)
 
 
-def _gradient(
+def _norm(spec: MapSpec, claimed: Any, model: ModelFile, name: str, what: str) -> tuple[float, Map]:
+    """A claimed bound of a map's norm, proved; and the map."""
+    norm, linear = number(claimed, f"{what}: norm_bound"), build_map(spec, model, name)
+    if not linear.proves(norm):
+        raise Rejected(f"{what}: the norm bound {norm!r} cannot be proved")
+    return norm, linear
+
+
+def _two_layer(
     layer: Layer, claim: dict[str, Any], model: ModelFile, known: Steps, before: Bound, what: str
 ) -> tuple[Q, Bound]:
-    """Steps of a Runge-Kutta method along -A^T sigma(A x + b)."""
-    method, smoothness = METHODS[layer.given["integrator"]], Q(known.norm) ** 2  # slopes of activations are at most 1
-    _prove_limit(claim["step_limit"], method, smoothness, what)
-    one = method.lipschitz(Q(known.h) * smoothness)
-    bias, activation = model.tensor(layer.path("field.bias")), layer.given["activation"]
-    field = rounding.Field.of(known.linear, bias, activation, known.norm)
+    """Steps of a Runge-Kutta method along a field of two layers; the slopes of activations are at most 1."""
+    given, method = layer.given, METHODS[layer.given["integrator"]]
+    biases = [model.tensor(layer.path(name)) for name in given["biases"]]
+    inner, outer, outer_norm, lengths = known.linear, known.linear, known.norm, known.linear.lengths
+    bias = inner.spread(biases[0])
+    if given["field"] == "TimedTwoLayer":
+        outer_norm, outer = _norm(
+            given["outer"], claim["outer_norm_bound"], model, layer.path("field.outer"), f"{what}: outer"
+        )
+        bias += known.h * known.count * inner.spread(biases[1]) * (1 + 2.0**-40)
+        lengths = lengths[0] + TIME, outer.lengths[1]
+    rate = Q(given["rate"])
+    smoothness = Q(known.norm) * Q(outer_norm) + rate
+    if given["field"] == "TimedTwoLayer":  # no gradient, nor a monotone field
+        if claim["step_limit"] is not None:
+            raise Rejected(f"{what}: the step limit is {claim['step_limit']!r}, but the method has none on this field")
+        one = 1 + method.increment(Q(known.h) * smoothness)
+    else:
+        _prove_limit(claim["step_limit"], method, smoothness, what)
+        one = method.lipschitz(Q(known.h) * smoothness, Q(known.h) * rate)
+    field = rounding.Field(
+        norm=known.norm,
+        outer_norm=outer_norm,
+        absolute=inner.absolute(),
+        outer_absolute=outer.absolute(),
+        bias=bias,
+        lengths=lengths,
+        at_zero=rounding.AT_ZERO[given["activation"]] * math.sqrt(math.prod(inner.output_shape)),
+        relative=rounding.ERRORS[given["activation"]],
+        rate=given["rate"],
+    )
     r, e = before
     for _ in range(known.count):
         r, e = rounding.step(method, field, known.h, _up(one), r, e)

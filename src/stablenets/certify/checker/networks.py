@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
-from .strict import Rejected, items, natural
+from .strict import Rejected, items, natural, number
 
 Given = dict[str, Any]
 
@@ -64,15 +66,66 @@ def lipschitz_mlp(given: Given) -> Iterator[Any]:
 
 def conv_net(given: Given) -> Iterator[Any]:
     """Those of a `ConvNet`: strided 5 x 5 convolutions, then 3 x 3 convolutions, a ReLU after each, a linear head."""
+    depth = natural(given["depth"], "depth", least=0)
+    c, size = yield from _convolutions(given, itertools.repeat((given["hidden"], 3, 1), depth))
+    yield from _linear(c * size[0] * size[1], given["classes"])
+
+
+def contracting_net(given: Given) -> Iterator[Any]:
+    """Those of a `ContractingNet`: strided convolutions, linear features, a contracting flow, a linear head."""
+    c, size = yield from _convolutions(given)
+    width = natural(given["dense_width"], "dense_width")
+    yield from _linear(c * size[0] * size[1], width)
+    time, rate = (number(given[key], key, positive=True) for key in ("time", "rate"))
+    linear = {"type": "AlmostOrthogonal", "linear": {"type": "Dense", "in_features": width, "out_features": width}}
+    gradient = {"type": "ConvexGradient", "linear": linear, "activation": {"type": "ReLU"}}
+    field = {"type": "Contracting", "gradient": gradient, "rotation": None, "rate": rate}
+    steps = math.ceil(min((1 + rate) * time, 1e9))
+    yield {"type": "Flow", "field": field, "integrator": {"type": "Euler"}, "time": time, "h": None, "steps": steps}
+    yield _head(width, given["classes"])
+
+
+def ode_net(given: Given) -> Iterator[Any]:
+    """The one part of an `OdeNet`, a `NeuralODE`: strided convolutions, the flow of a residual branch, linear head."""
+    lift = list(_convolutions(given))
+    if not lift:
+        raise Rejected("channels is empty")
+    last = lift[-2]["linear"]
+    c, size = last["out_channels"], [-(-s // 2) for s in last["image_size"]]
+    maps = {name: _conv(c, given["hidden"], size) for name in ("inner", "outer")}
+    yield {
+        "type": "NeuralODE",
+        "lift": {"type": "Sequential", "layers": lift},
+        "field": {"type": "TimedTwoLayer", **maps, "activation": {"type": "ReLU"}},
+        "head": {"type": "Sequential", "layers": list(_linear(c * size[0] * size[1], given["classes"]))},
+        "integrator": {"type": "RK4"},
+        "time": given["time"],
+        "steps": given["steps"],
+        "input_shape": given["image_shape"],
+    }
+
+
+def _convolutions(
+    given: Given, more: Iterable[tuple[Any, int, int]] = ()
+) -> Generator[Any, None, tuple[int, list[int]]]:
+    """Strided 5 x 5 convolutions and `more` (width, kernel, stride), a ReLU after each; the channels and size after."""
     c, size = _image(given)
-    widths = [(width, 5, 2) for width in items(given["channels"], "channels")]
-    for width, kernel, stride in [*widths, *[(given["hidden"], 3, 1)] * natural(given["depth"], "depth", least=0)]:
+    strided = ((width, 5, 2) for width in items(given["channels"], "channels"))
+    for width, kernel, stride in itertools.chain(strided, more):
         yield {"type": "Affine", "linear": _conv(c, width, size, kernel=kernel, stride=stride)}
         yield {"type": "torch.ReLU"}
         c, size = natural(width, "width"), [-(-s // stride) for s in size]
+    return c, size
+
+
+def _linear(features: int, outputs: Any) -> Iterator[Any]:
+    """All entries in a row, and a linear layer."""
     yield {"type": "torch.Flatten", "start_dim": 1, "end_dim": -1}
-    features = c * size[0] * size[1]
-    yield {"type": "torch.Linear", "in_features": features, "out_features": given["classes"], "bias": True}
+    yield _head(features, outputs)
+
+
+def _head(features: int, outputs: Any) -> Given:
+    return {"type": "torch.Linear", "in_features": features, "out_features": outputs, "bias": True}
 
 
 def _image(given: Given) -> tuple[int, list[int]]:
@@ -145,5 +198,6 @@ NETWORKS: dict[str, tuple[tuple[str, ...], Callable[[Given], Iterator[Any]]]] = 
     "CertifiedNet": ((*SIZES, "mean"), certified_net),
     "ConvexPotentialNet": ((*SIZES, "hidden", "truncated_head", "mean"), convex_potential_net),
     "ConvNet": (("image_shape", "classes", "channels", "hidden", "depth"), conv_net),
+    "ContractingNet": (("image_shape", "classes", "channels", "dense_width", "time", "rate"), contracting_net),
     "LipschitzMLP": (("image_shape", "classes", "dense_width", "dense_blocks"), lipschitz_mlp),
 }

@@ -1,7 +1,8 @@
-"""The checker's own reading of flows: from a description to the numbers that a proof needs."""
+"""The checker's own reading of flows: from a description to the parts that a proof needs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .linear_maps import read_map
@@ -9,6 +10,26 @@ from .runge_kutta import METHODS
 from .strict import Rejected, entries, kind, natural, number
 
 MAX_TERMS = 100
+ACTIVATIONS: dict[str, tuple[str, ...]] = {"ReLU": (), "LeakyReLU": ("negative_slope",), "Tanh": (), "Softplus": ()}
+# ways to differentiate steps: none of them changes the map
+GRADIENTS: dict[str, tuple[str, ...]] = {
+    "Backpropagation": (),
+    "Checkpointed": ("pieces",),
+    "DiscreteAdjoint": ("together",),
+    "Reversible": ("anchors", "tolerance"),
+    "ContinuousAdjoint": (),
+}
+
+
+def without_gradient(config: Any, what: str) -> Any:
+    """A description without the way to differentiate, which only describes how the network was trained."""
+    if not isinstance(config, dict) or "gradient" not in config:
+        return config
+    type_ = kind(config["gradient"], f"{what}: gradient")
+    if type_ not in GRADIENTS:
+        raise Rejected(f"not covered by the checker: {what} is differentiated by {type_}")
+    entries(config["gradient"], ("type", *GRADIENTS[type_]), f"{what}: gradient")
+    return {key: value for key, value in config.items() if key != "gradient"}
 
 
 def read_flow(config: Any, what: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
@@ -17,7 +38,8 @@ def read_flow(config: Any, what: str) -> tuple[dict[str, Any], dict[str, tuple[i
     Raises:
         Rejected: for a field or a method that the checker does not know, by its name.
     """
-    given = entries(config, ("type", "field", "integrator", "time", "h", "steps"), what)
+    keys = ("type", "field", "integrator", "time", "h", "steps")
+    given = entries(without_gradient(config, what), keys, what)
     for key in ("time", "h"):
         if given[key] is not None:
             number(given[key], f"{what}: {key}", positive=True)
@@ -27,31 +49,60 @@ def read_flow(config: Any, what: str) -> tuple[dict[str, Any], dict[str, tuple[i
     if all(absent) or not any(absent[:2]):
         raise Rejected(f"{what} has no step, or two")
     field = kind(given["field"], f"{what}: field")
-    if field not in ("ConvexGradient", "SkewLinear"):
+    if field not in READERS:
         raise Rejected(f"not covered by the checker: {what} is a Flow of a {field}")
-    spec = (_gradient if field == "ConvexGradient" else _skew)(given, what)
-    linear = spec["linear"]
-    tensors = {f"field.linear.{key}": shape for key, shape in linear.tensors.items()}
-    if field == "ConvexGradient":
-        tensors["field.bias"] = (linear.output_shape[0],)
-    return {"field": field} | spec, tensors
+    spec: dict[str, Any] = {"field": field, **READERS[field](given, what)}
+    tensors = {f"{spec['at']}.{key}": shape for key, shape in spec["linear"].tensors.items()}
+    if "outer" in spec:
+        tensors |= {f"field.outer.{key}": shape for key, shape in spec["outer"].tensors.items()}
+    for name in spec["biases"]:
+        tensors[name] = (spec["linear"].output_shape[0],)
+    return spec, tensors
 
 
 def _gradient(flow: dict[str, Any], what: str) -> dict[str, Any]:
+    """-A^T sigma(A x + b)."""
     field = entries(flow["field"], ("type", "linear", "activation"), f"{what}: field")
+    linear = read_map(field["linear"], f"{what}: linear")
+    parts = {"linear": linear, "at": "field.linear", "biases": ("field.bias",), "rate": 0.0}
+    return parts | _method(flow, field, what)
+
+
+def _contracting(flow: dict[str, Any], what: str) -> dict[str, Any]:
+    """-rate x - A^T sigma(A x + b)."""
+    field = entries(flow["field"], ("type", "gradient", "rotation", "rate"), f"{what}: field")
+    if field["rotation"] is not None:
+        raise Rejected(f"not covered by the checker: {what} is a Flow of a Contracting field with a rotation")
+    if kind(field["gradient"], f"{what}: gradient") != "ConvexGradient":
+        raise Rejected(f"{what}: a Contracting field of something else than a ConvexGradient")
+    inner = _gradient(flow | {"field": field["gradient"]}, what)
+    rate = number(field["rate"], f"{what}: rate", positive=True)
+    return inner | {"at": "field.gradient.linear", "biases": ("field.gradient.bias",), "rate": rate}
+
+
+def _timed(flow: dict[str, Any], what: str) -> dict[str, Any]:
+    """B^T sigma(A x + b + t v)."""
+    field = entries(flow["field"], ("type", "inner", "outer", "activation"), f"{what}: field")
+    inner, outer = (read_map(field[key], f"{what}: {key}") for key in ("inner", "outer"))
+    if (inner.input_shape, inner.output_shape) != (outer.input_shape, outer.output_shape):
+        raise Rejected(f"{what}: the shapes of its two linear maps differ")
+    parts = {"linear": inner, "outer": outer, "at": "field.inner", "biases": ("field.bias", "field.drift"), "rate": 0.0}
+    return parts | _method(flow, field, what)
+
+
+def _method(flow: dict[str, Any], field: dict[str, Any], what: str) -> dict[str, Any]:
+    """The names of an explicit Runge-Kutta method and of an activation with slopes in [0, 1]."""
     integrator = kind(flow["integrator"], f"{what}: integrator")
     if integrator not in METHODS:
         raise Rejected(f"not covered by the checker: {what} is a Flow with {integrator}")
     entries(flow["integrator"], ("type",), f"{what}: integrator")
     activation = kind(field["activation"], f"{what}: activation")
-    if activation not in ("ReLU", "LeakyReLU", "Tanh", "Softplus"):
+    if activation not in ACTIVATIONS:
         raise Rejected(f"not covered by the checker: {what} is a Flow with the activation {activation}")
-    leaky = ("negative_slope",) if activation == "LeakyReLU" else ()
-    slope = entries(field["activation"], ("type", *leaky), f"{what}: activation")
-    if leaky and number(slope["negative_slope"], f"{what}: negative_slope") > 1:
+    slope = entries(field["activation"], ("type", *ACTIVATIONS[activation]), f"{what}: activation")
+    if "negative_slope" in slope and number(slope["negative_slope"], f"{what}: negative_slope") > 1:
         raise Rejected(f"{what}: negative_slope is above 1")
-    linear = read_map(field["linear"], f"{what}: linear")
-    return {"linear": linear, "activation": activation, "integrator": integrator}
+    return {"activation": activation, "integrator": integrator}
 
 
 def _skew(flow: dict[str, Any], what: str) -> dict[str, Any]:
@@ -70,4 +121,12 @@ def _skew(flow: dict[str, Any], what: str) -> dict[str, Any]:
             raise Rejected(f"not covered by the checker: {what} solves systems by Fourier transforms")
     else:
         raise Rejected(f"not covered by the checker: {what} is a Flow of SkewLinear with {integrator}")
-    return {"linear": linear, "integrator": integrator, "terms": terms}
+    return {"linear": linear, "integrator": integrator, "terms": terms, "at": "field.linear", "biases": ()}
+
+
+READERS: dict[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
+    "ConvexGradient": _gradient,
+    "Contracting": _contracting,
+    "TimedTwoLayer": _timed,
+    "SkewLinear": _skew,
+}

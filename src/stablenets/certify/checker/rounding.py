@@ -71,28 +71,32 @@ def linear_step(lipschitz: float, relative: float, r: float, e: float) -> Bound:
 
 @dataclass(frozen=True)
 class Field:
-    """-A^T sigma(A x + b) with slopes of sigma of at most 1, by the numbers that the analysis needs.
+    """+-B^T sigma(A x + b(t)) - rate x with slopes of sigma of at most 1, by the numbers that the analysis needs.
 
     Attributes:
-        norm, absolute: bounds of ||A|| and of || |A| ||.
-        bias: norm of b spread over all outputs.
-        lengths: of the dot products of A and of A^T.
+        norm, outer_norm: bounds of ||A|| and ||B||.
+        absolute, outer_absolute: of || |A| || and || |B| ||.
+        bias: norm of b spread over all outputs, at most, at all times.
+        lengths: of the dot products of A (and what more roundings b takes) and of B^T.
         at_zero: norm of sigma(0) in all outputs.
         relative: error of sigma in units of u.
+        rate: not negative.
     """
 
     norm: float
+    outer_norm: float
     absolute: float
+    outer_absolute: float
     bias: float
     lengths: tuple[int, int]
     at_zero: float
     relative: int
+    rate: float
 
-    @classmethod
-    def of(cls, linear: Map, bias: np.ndarray, activation: str, norm: float) -> Field:
-        """The numbers of a field whose linear map is proved to have norm at most `norm`."""
-        at_zero = AT_ZERO[activation] * math.sqrt(math.prod(linear.output_shape))
-        return cls(norm, linear.absolute(), linear.spread(bias), linear.lengths, at_zero, ERRORS[activation])
+    @property
+    def lipschitz(self) -> float:
+        """A Lipschitz constant of the field."""
+        return (self.norm * self.outer_norm + self.rate) * UP
 
     def evaluated(self, state: float) -> Bound:
         """Size and error of the evaluated field at evaluated states of norm at most `state`."""
@@ -100,8 +104,12 @@ class Field:
         z = self.norm * state + self.bias + dz
         ds = dz + self.relative * U * (z + self.at_zero)
         s = z + self.at_zero + ds
-        error = self.norm * ds + gamma(self.lengths[1]) * self.absolute * s + LOST * (1 + s)
-        return (self.norm * s + error) * UP, error * UP
+        error = self.outer_norm * ds + gamma(self.lengths[1]) * self.outer_absolute * s + LOST * (1 + s)
+        size, decay = self.outer_norm * s + error, self.rate * state
+        if decay:  # the product and the difference
+            error += 2 * U * (1 + U) * (size + decay) + LOST * (1 + state)
+            size += decay * (1 + 4 * U) + 4 * U * size + LOST * (1 + state)
+        return size * UP, error * UP
 
 
 def step(method: Method, field: Field, h: float, lipschitz: float, r: float, e: float) -> Bound:
@@ -120,7 +128,7 @@ def _stages(method: Method, field: Field, h: float, state: float) -> list[Bound]
     The state of stage i sums i terms on top of x, each at the price of an addition and a multiplication (its step
     h a_ij is exact: the inner coefficients are powers of two): below 3 u i times the norm.
     """
-    g = field.norm * field.norm * UP
+    g = field.lipschitz
     slopes: list[Bound] = []
     for i, row in enumerate(method.a):
         inner = state + h * sum(float(c) * k for c, (k, _) in zip(row, slopes, strict=True))

@@ -39,8 +39,14 @@ class Method:
             k.append(hg * (1 + sum((abs(c) * kj for c, kj in zip(row, k, strict=True)), Q(0))))
         return sum((abs(c) * kj for c, kj in zip(self.b, k, strict=True)), Q(0))
 
-    def lipschitz(self, hg: Q) -> Q:
-        """A Lipschitz constant of one step of size h on -grad V, V convex and G-smooth, with `hg` = h G."""
+    def lipschitz(self, hg: Q, hc: Q = Q(0)) -> Q:
+        """A Lipschitz constant of one step of size h on -grad V, V convex and G-smooth, with `hg` = h G.
+
+        Where V is c-strongly convex, with `hc` = h c: the eigenvalues of a gradient step's Jacobian are in
+        [1 - h G, 1 - h c].
+        """
+        if hc > 0 and len(self.b) == 1:
+            return max(abs(1 - hc), abs(1 - hg))
         if hg <= 2 * self.radius():
             return Q(1)
         if len(self.b) == 1:
@@ -75,10 +81,10 @@ def root(x: Q) -> Q:
 
 
 def power(x: Q, n: int) -> Q:
-    """A rational at least x^n for x >= 1, by a relative n 2^-120 or less; where it is above 2^2000, just `LARGE`.
+    """A rational at least x^n for x >= 0, by a relative n 2^-120 or less; where it is above 2^2000, just `LARGE`.
 
-    >>> power(Q(3, 2), 5)
-    Fraction(243, 32)
+    >>> power(Q(3, 2), 5), power(Q(1, 2), 300) == Q(1, 2**300)
+    (Fraction(243, 32), True)
     """
     result, square = Q(1), x
     while n:
@@ -92,8 +98,9 @@ def power(x: Q, n: int) -> Q:
 
 
 def _short(x: Q) -> Q:
-    """x >= 1 rounded up to 128 binary places."""
-    return Q(-((-x.numerator << 128) // x.denominator), 1 << 128)
+    """x >= 0 rounded up to 128 binary places, to more below 1."""
+    places = 128 + max(0, x.denominator.bit_length() - x.numerator.bit_length())
+    return Q(-((-x.numerator << places) // x.denominator), 1 << places)
 
 
 LARGE = Q(2) ** 2000  # above every float

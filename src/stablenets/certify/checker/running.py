@@ -16,8 +16,8 @@ import numpy as np
 
 from . import skew
 from .architecture import Layer
-from .flows import frozen
-from .linear_maps import build_map
+from .flows import TIME, frozen
+from .linear_maps import MapSpec, build_map
 from .model_file import ModelFile
 from .proofs import EXACT, rows
 from .runge_kutta import METHODS, Method, Q
@@ -95,7 +95,7 @@ def after(layer: Layer, claim: dict[str, Any], model: ModelFile, ball: Ball) -> 
     elif layer.kind == "Normalise":
         own = rounded(4, l * spread)
     elif layer.kind == "Affine":
-        own = Sums.of(layer, model, "linear").forward(spread)
+        own = Sums.of(layer.given["linear"], model, layer.path("linear"), layer.name).forward(spread)
     elif layer.kind == "Linear":
         size = np.abs(model.tensor(layer.path("weight")))
         a = math.sqrt(float(size.sum(0).max() * size.sum(1).max()))
@@ -125,17 +125,16 @@ class Sums:
     entries: int
 
     @classmethod
-    def of(cls, layer: Layer, model: ModelFile, name: str) -> Sums:
-        """Of the linear map that a layer keeps under `name`."""
-        spec = layer.given["linear"]
+    def of(cls, spec: MapSpec, model: ModelFile, path: str, layer: str) -> Sums:
+        """Of the linear map that the model file keeps under `path`, a part of `layer`."""
         if spec.kind not in STORED:
-            raise Rejected(f"not covered by the checker: {layer.name} with {spec.kind} in float32")
-        linear, more = build_map(spec, model, layer.path(name)), STORED[spec.kind]
+            raise Rejected(f"not covered by the checker: {layer} with {spec.kind} in float32")
+        linear, more = build_map(spec, model, path), STORED[spec.kind]
         count = math.prod(spec.input_shape) + math.prod(spec.output_shape)
         return cls(linear.absolute(), (linear.lengths[0] + more, linear.lengths[1] + more), count)
 
-    def forward(self, moved: float, bias: bool = True) -> float:
-        """How much more A x + b (or A x) is off when x moves by `moved`."""
+    def forward(self, moved: float, bias: int = 1) -> float:
+        """How much more A x + b is off when x moves by `moved`; `bias` roundings for b, none where there is none."""
         m = self.lengths[0] + bias
         return rounded(m, self.absolute * moved) + LOST * m * self.entries * moved
 
@@ -155,35 +154,41 @@ class Slope:
 
 
 def _flow(layer: Layer, claim: dict[str, Any], model: ModelFile, ball: Ball) -> Ball:
-    sums, norm, (h, steps) = Sums.of(layer, model, "field.linear"), claim["norm_bound"], frozen(layer, model)
+    given, norm, (h, steps) = layer.given, claim["norm_bound"], frozen(layer, model)
     if not STEPS[0] < h < STEPS[1]:
         raise Rejected(f"not covered by the checker: {layer.name} with steps of {h!r} in float32")
-    if layer.given["field"] == "ConvexGradient":
-        method, own = METHODS[layer.given["integrator"]], OWN[layer.given["activation"]]
-        lipschitz, step = method.lipschitz(Q(h) * Q(norm) ** 2), partial(_runge_kutta, method, own)
-    elif terms := layer.given["terms"]:
-        lipschitz, step = skew.values(terms, Q(h) * Q(norm))[0], partial(_series, terms)
+    sums = Sums.of(given["linear"], model, layer.path(given["at"]), layer.name)
+    if given["field"] != "SkewLinear":
+        method, timed = METHODS[given["integrator"]], given["field"] == "TimedTwoLayer"
+        outer = Sums.of(given["outer"], model, layer.path("field.outer"), layer.name) if timed else sums
+        outer_norm, rate = claim["outer_norm_bound"] if timed else norm, given["rate"]
+        field = Field(sums, outer, norm, outer_norm, OWN[given["activation"]], TIME if timed else 0, rate)
+        hg = Q(h) * (Q(norm) * Q(outer_norm) + Q(rate))
+        lipschitz = 1 + method.increment(hg) if timed else method.lipschitz(hg, Q(h) * Q(rate))
+        step = partial(_runge_kutta, method, field)
+    elif terms := given["terms"]:
+        lipschitz, step = skew.values(terms, Q(h) * Q(norm))[0], partial(_series, terms, sums, norm)
     else:
-        raise Rejected(f"not covered by the checker: {layer.name}, a Flow with {layer.given['integrator']} in float32")
+        raise Rejected(f"not covered by the checker: {layer.name}, a Flow with {given['integrator']} in float32")
     one, (reach, slope) = float(lipschitz) * UP, ball
     for _ in range(steps):
-        reach, slope = one * reach * UP, (one * slope + step(h, sums, norm, reach + slope)) * UP
+        reach, slope = one * reach * UP, (one * slope + step(h, reach + slope)) * UP
     return reach, slope
 
 
-def _runge_kutta(method: Method, own: int, h: float, sums: Sums, norm: float, spread: float) -> float:
-    """The error of one step along -A^T sigma(A x + b), as far as it grows with `spread`, how far x moves."""
+def _runge_kutta(method: Method, field: Field, h: float, spread: float) -> float:
+    """The error of one step along a field, as far as it grows with `spread`, how far x moves."""
     slopes: list[Slope] = []
     for row in method.a:
-        slopes.append(_field(sums, norm, own, _sum(spread, [float(c) * h for c in row], slopes)))
+        slopes.append(field.at(_sum(spread, [float(c) * h for c in row], slopes)))
     return _sum(spread, [float(c) * h for c in method.b], slopes).error
 
 
-def _series(terms: int, h: float, sums: Sums, norm: float, spread: float) -> float:
+def _series(terms: int, sums: Sums, norm: float, h: float, spread: float) -> float:
     """The same of y <- x + (h / k) S y for k = terms, ..., 1, from y = x."""
     y = Slope(spread, 0.0, 1.0)
     for k in range(terms, 0, -1):
-        own = sums.forward(y.change, bias=False)
+        own = sums.forward(y.change, bias=0)
         product = Slope((norm * y.change + own) * UP, (norm * y.error + own) * UP, norm * y.reach * UP)
         y = _sum(spread, [h / k], [product])
     return y.error
@@ -198,11 +203,28 @@ def _sum(spread: float, weights: list[float], slopes: list[Slope]) -> Slope:
     return Slope((reach * spread + error) * UP, error * UP, reach * UP)
 
 
-def _field(sums: Sums, norm: float, own: int, at: Slope) -> Slope:
-    """The same of -A^T sigma(A x + b) at a stage."""
-    z = sums.forward(at.change)
-    s = norm * at.change + z
-    activation = rounded(own, s)
-    error = norm * (z + activation) + sums.adjoint(s + activation)
-    smooth = norm * norm * UP
-    return Slope((smooth * at.change + error) * UP, (smooth * at.error + error) * UP, smooth * at.reach)
+@dataclass(frozen=True)
+class Field:
+    """+-B^T sigma(A x + b(t)) - rate x in float32: A, B, bounds of their norms, roundings of sigma, more of b(t)."""
+
+    inner: Sums
+    outer: Sums
+    norm: float
+    outer_norm: float
+    own: int
+    more: int
+    rate: float
+
+    def at(self, at: Slope) -> Slope:
+        """Its slope at a stage."""
+        z = self.inner.forward(at.change, bias=1 + self.more)
+        s = self.norm * at.change + z
+        activation = rounded(self.own, s)
+        error = self.outer_norm * (z + activation) + self.outer.adjoint(s + activation)
+        smooth = self.norm * self.outer_norm * UP
+        change = smooth * at.change + error
+        if self.rate:  # the rate in float32, its product, and the difference
+            decay = self.rate * at.change
+            last = rounded(3, decay + change) + LOST * (at.change + decay + change)
+            error, change, smooth = error + last, change + decay + last, (smooth + self.rate) * UP
+        return Slope(change * UP, (smooth * at.error + error) * UP, smooth * at.reach)
