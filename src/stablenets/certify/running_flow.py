@@ -56,6 +56,8 @@ def flow(layer: Flow, proved: FlowCertificate, x: Balls) -> Balls:
     one = method.transfer(claims, h).get(Lipschitz)
     if one is None or not STEPS[0] < h < STEPS[1]:
         raise ClaimError(message(f"a step of {h} ({name})", "a step whose size is a normal float32 number"))
+    if parts is not None and not parts.rate < STEPS[1]:
+        raise ClaimError(message(f"a rate of {parts.rate} ({name})", f"one below {STEPS[1]:g}, a float32 number"))
     if parts is not None and isinstance(method, ExplicitRungeKutta):
         if type(parts.activation) not in ROUNDINGS:
             given = f"no float32 analysis for {type(parts.activation).__name__} ({name})"
