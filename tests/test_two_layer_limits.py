@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from fractions import Fraction as Q
 
@@ -15,10 +16,13 @@ from stablenets.certify.checker import flows
 from stablenets.certify.checker.architecture import layers
 from stablenets.certify.checker.runge_kutta import LARGE, power
 from stablenets.certify.checker.strict import Rejected
+from stablenets.certify.radii import check
+from stablenets.certify.running import analyse
 from stablenets.core.errors import ClaimError
-from stablenets.fields import Contracting, ConvexGradient
-from stablenets.integrators import Euler
+from stablenets.fields import Contracting, ConvexGradient, TimedTwoLayer
+from stablenets.integrators import Euler, Midpoint
 from stablenets.layers import Flow
+from stablenets.layers.chain import leaves
 from stablenets.linear import Dense
 from test_verify import Files
 
@@ -87,3 +91,38 @@ def test_an_ode_net_has_as_many_widths_as_an_image_has_halvings(channels):
     sizes = {"image_shape": [1, 8, 8], "classes": 3, "channels": channels, "hidden": 4, "time": 1.0, "steps": 2}
     with pytest.raises(Rejected, match="widths"):
         layers({"type": "OdeNet", **sizes})
+
+
+def flushed(net: nn.Module, x: torch.Tensor) -> None:
+    """Where numbers below 2^-126 are zero, float32 scores must still be within their bounds."""
+    cert = certify(net, dtype="float32", input_shape=tuple(x.shape[1:]))
+    with torch.no_grad():
+        exact = copy.deepcopy(net).double()(x.double())
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor flushes nothing")
+    try:
+        evaluated = cert.logits(x)
+    finally:
+        torch.set_flush_denormal(False)
+    assert not evaluated.any() and exact.all()
+    layers = [layer for _, layer in leaves(cert._exact)]
+    check(evaluated, analyse(zip(layers, cert.layers, strict=True), x.double()), torch.tensor(cert.constants))
+
+
+def test_what_is_flushed_to_zero_may_decay_fast():
+    """1e-39 is no normal number, and 1e20 times as much is one."""
+    net = decaying(1e20, 1.0)[1:].eval()
+    with torch.no_grad():
+        net[1].bias.zero_()
+    flushed(net, torch.full((1, 2), 1e-39))
+
+
+def test_what_is_flushed_to_zero_may_drift_long():
+    torch.manual_seed(0)
+    field = TimedTwoLayer(Dense(2, 2), Dense(2, 2))
+    net = nn.Sequential(Flow(field, Midpoint(), h=1e20), nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        field.inner.weight.mul_(1e-20)
+        field.drift.fill_(1e-39)
+        net[1].bias.zero_()
+    flushed(net, torch.zeros(1, 2))

@@ -133,6 +133,8 @@ class EvaluatedField:
         if f.drift is not None:
             bias, size = bias + t * f.drift, size + t * f.drift.abs()
         dz = self.first.error(at.center, spread, size, f.roundings)
+        if f.drift is not None:
+            dz = dz + TINY * outputs * t  # v may be flushed to zero before it is multiplied by t
         z = f.inner(at.center) + bias.view(shape)
         s = f.activation(z)
         moved = slope * (self.inner * spread + dz)  # how far sigma(z) may be from the centre's, for the float32 z
@@ -144,7 +146,7 @@ class EvaluatedField:
         if f.rate:  # the rate in float32, its product, and the difference
             state = norms(at.center) + spread
             decay = f.rate * state
-            own = relative(3, decay + change) + TINY * (at.center[0].numel() + state + decay + change)
+            own = relative(3, decay + change) + TINY * (at.center[0].numel() * (1 + f.rate) + state + decay + change)
             k, error, change = k - f.rate * at.center, (error + own) * UP, (change + decay + own) * UP
             smoothness = (smoothness + f.rate) * UP
         return Slope(k, smoothness * at.error + error, change, smoothness * at.reach)
