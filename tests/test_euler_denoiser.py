@@ -14,7 +14,7 @@ from stablenets.attack import refute
 from stablenets.certify.denoiser import DenoiserCertificate
 from stablenets.core.errors import ClaimError, InputError
 from stablenets.core.properties import Averaged, Lipschitz
-from stablenets.fields import FilterGradient, HardTanh, ReLU, Scaled, SoftShrink, Tanh
+from stablenets.fields import FilterGradient, HardTanh, ReLU, Scaled, SoftShrink, Tanh, filter_gradient
 from stablenets.layers import load, save
 from stablenets.linear import FilterBank
 from stablenets.networks import ChannelWise, DnCNN, EulerDenoiser
@@ -83,6 +83,18 @@ def test_a_group_is_projected_onto_a_ball():
         expected = one / one.norm(dim=0).clamp(min=1)
         assert torch.allclose(found[image, :, group], expected, atol=1e-6)
     assert torch.allclose(field.widths(), torch.ones(24, 1))
+
+
+def test_without_derivatives_the_places_are_taken_a_few_at_a_time(monkeypatch):
+    """And the result is the same but for rounding, whatever their number."""
+    net = trained_looking(3)
+    y = torch.randn(2, net.channels, 12, 11, dtype=torch.float64)
+    whole = net(y, 0.3)
+    assert whole.requires_grad
+    for size in (1, 40, 1000):
+        monkeypatch.setattr(filter_gradient, "FITTING", size)
+        with torch.no_grad():
+            assert torch.allclose(net(y, 0.3), whole, rtol=0, atol=1e-13)
 
 
 def test_groups_that_do_not_fit():

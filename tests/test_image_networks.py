@@ -15,7 +15,7 @@ from torch import Tensor
 
 import stablenets as sn
 from stablenets.core.claims import Claims
-from stablenets.core.errors import ClaimError, InputError
+from stablenets.core.errors import InputError
 from stablenets.core.properties import Lipschitz, OneSidedLipschitz, SymmetricJacobian
 from stablenets.fields import Contracting, ConvexGradient, LeakyReLU, ReLU, Tanh, TimedTwoLayer
 from stablenets.fields.examples import large
@@ -71,9 +71,15 @@ def test_the_neural_ode_and_the_cnn_have_exactly_the_same_size() -> None:
 
 
 @pytest.mark.parametrize("name", ["ode", "contracting"])
-def test_what_has_no_certificate_says_why(name: str) -> None:
-    with pytest.raises(ClaimError, match=r"flow of (TimedTwoLayer|Contracting)"):
-        sn.certify(trained_looking(name))
+def test_a_flow_of_features_is_certified_and_verified(name: str, tmp_path: Path) -> None:
+    net = trained_looking(name)
+    certificate = sn.certify(net)
+    sn.save(net, tmp_path / "m")
+    certificate.save(tmp_path / "c")
+    verdict = sn.verify(tmp_path / "m", tmp_path / "c")
+    assert verdict.ok, verdict.reason
+    worst = max(stretch(net, x) for x in torch.rand(10, *SHAPE, dtype=torch.float64))
+    assert worst <= certificate.lipschitz * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])

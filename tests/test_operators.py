@@ -21,10 +21,11 @@ from stablenets.linear import (
     Mask,
     Radon,
     Sum,
+    blur,
     gaussian_kernel,
     motion_kernel,
 )
-from stablenets.linear.operator import absolute_perron_bound, explicit_bounds
+from stablenets.linear.operator import absolute_perron_bound, explicit_bounds, perron_bound
 
 SCIPY = {"circular": "wrap", "zero": "constant", "reflect": "mirror"}
 UNEVEN = torch.tensor([[0.3, -1.0, 0.2, 0.7], [2.0, 0.1, 0.0, -0.4], [0.5, 0.6, -0.9, 1.1]], dtype=torch.float64)
@@ -48,6 +49,38 @@ def test_a_blur_is_scipys_convolution(padding: str, kernel: torch.Tensor):
         [[scipy.ndimage.convolve(c, kernel.numpy(), mode=SCIPY[padding]) for c in b] for b in x.numpy()]
     )
     assert np.abs(Blur(kernel, (3, 9, 12), padding)(x).numpy() - expected).max() <= 1e-13
+
+
+@pytest.mark.parametrize("padding", SCIPY)
+@pytest.mark.parametrize("sizes", [(6, 7), (7, 6), (9, 3), (1, 11), (8, 8)], ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("direct", [0, 10**6], ids=["transforms", "direct"])
+def test_transforms_of_padded_images_are_the_explicit_matrix(padding, sizes, direct, monkeypatch):
+    """And back by its transpose, for uneven kernels on grids that are larger than the padded image."""
+    monkeypatch.setattr(blur, "DIRECT", direct)
+    torch.manual_seed(0)
+    a, x = Blur(torch.randn(*sizes, dtype=torch.float64), (1, 10, 13), padding), images(1, 10, 13)
+    m = a.matrix()  # by direct convolution
+    assert torch.allclose(a(x).flatten(1), x.flatten(1) @ m.mT, rtol=0, atol=1e-12)
+    assert torch.allclose(a.adjoint(x).flatten(1), x.flatten(1) @ m, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_guess_of_the_perron_vector_changes_no_proof(wrong: bool):
+    """Any guess gives an upper bound; a good one gives nearly the norm, with a single exact evaluation."""
+    torch.manual_seed(0)
+    m = torch.rand(12, 12, dtype=torch.float64) ** 3
+    norm, calls = float(torch.linalg.matrix_norm(m, 2)), []
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        return x @ m.mT
+
+    def guess(v: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.arange(12) == 3, 1.0, -v) if wrong else v @ m.mT @ m
+
+    bound = perron_bound(forward, lambda y: y @ m, (12,), (12, 12), m.device, guess)
+    assert norm * (1 - 1e-14) <= bound and len(calls) == 1
+    assert wrong or bound <= norm * (1 + 1e-6)
 
 
 def test_the_fourier_blur_is_its_explicit_matrix():

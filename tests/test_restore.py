@@ -123,6 +123,7 @@ def bad(folder: Path) -> list[tuple[list[object], str]]:
         ([grey, "--inpaint", folder / "small.png"], "the size of the image"),
         ([grey, "--denoise", "--truth", folder / "small.png"], "the size of the image"),
         ([grey, "--denoise", "--noise", "0"], "positive numbers"),
+        ([grey, "--denoise", "--strength", "2"], "--noise alone"),
         ([grey, "--denoise", "--model", "gray"], "unknown denoiser"),
         ([grey, "--blur", "motion", "--iterations", "0"], "iterations"),
     ]

@@ -22,16 +22,37 @@ MUTANTS = [
     Mutant(
         "Fourier blur: adjoint not conjugated",
         BLUR,
-        "self.transfer(y).symbol.conj()",
-        "self.transfer(y).symbol",
+        "self._filter(y, self.transfer(y).symbol.conj())",
+        "self._filter(y, self.transfer(y).symbol)",
         operators("fourier_blur"),
     ),
     Mutant(
         "Fourier blur: kernel off its centre",
         BLUR,
-        "-(rows // 2), -(columns // 2)",
-        "-(rows // 2), -((columns - 1) // 2)",
+        'a.after if self.padding == "circular"',
+        'a.before if self.padding == "circular"',
         operators("scipys"),
+    ),
+    Mutant(
+        "padded blur: the padding is forgotten",
+        BLUR,
+        'padding == "circular" else a.reach',
+        'padding == "circular" else a.after',
+        operators("padded_images"),
+    ),
+    Mutant(
+        "padded blur: a grid without the padding",
+        BLUR,
+        "smooth(a.size + a.reach)",
+        "smooth(a.size)",
+        operators("padded_images"),
+    ),
+    Mutant(
+        "Perron bound: the guess is believed",
+        OPERATOR,
+        "        u = adjoint(forward(v))\n",
+        "        u = adjoint(forward(v)) if guess is None else guess(v)\n",
+        operators("perron_vector"),
     ),
     Mutant(
         "blur: kernel not flipped", BLUR, "values.flip(0, 1)[None, None]", "values[None, None]", operators("scipys")

@@ -17,6 +17,7 @@ from .activations import HardTanh, SoftShrink
 from .base import Field, Norm, upper_bound
 from .scaled import Scaled
 
+FITTING = 2**17  # responses that are held at a time
 SLACK = 1 + 1e-9  # a bound is computed afresh when claims are asked for; its last digits differ between machines
 
 
@@ -98,8 +99,12 @@ class FilterGradient(Field):
         w phi(A x / w): widths and h are multiplied into the filters, which are far fewer numbers than the responses.
         """
         filters, widths = self.filters(), self.widths(place)
-        responses = self.respond((filters / widths) @ self.linear.windows(x))
-        return self.linear.gather((filters * (-h * widths)).T @ responses, (x.shape[2], x.shape[3]))
+        to, back = filters / widths, (filters * (-h * widths)).T
+        seen = self.linear.windows(x)
+        # without derivatives nothing is kept of the responses: a part of them at a time, which fits the caches
+        parts = (seen,) if torch.is_grad_enabled() else seen.split(max(1, FITTING // len(filters)), dim=1)
+        pulled = [back @ self.respond(to @ part) for part in parts]
+        return self.linear.gather(torch.cat(pulled, 1) if len(pulled) > 1 else pulled[0], (x.shape[2], x.shape[3]))
 
     def respond(self, z: Tensor) -> Tensor:
         """sigma with widths 1: the scaled responses (filters, places), one by one or each group by its length."""

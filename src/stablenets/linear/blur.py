@@ -18,11 +18,12 @@ from .geometry import Geometry
 from .kernels import gaussian_kernel, motion_kernel
 from .operator import EXPLICIT_LIMIT, Operator, check_shape, explicit_bounds, image_shape_of, perron_bound
 
+DIRECT = 25  # taps of a kernel up to which a direct convolution is faster than transforms of a padded image
 ROUNDINGS = 8.0  # of a Fourier transform, for each halving: far above what is ever observed
 
 
 class Transfer(NamedTuple):
-    """The kernel's Fourier transform on the image's grid, and its squared absolute values."""
+    """The kernel's Fourier transform on a grid that holds the padded image, and its squared absolute values."""
 
     symbol: Tensor
     power: Tensor
@@ -31,7 +32,8 @@ class Transfer(NamedTuple):
 class Blur(Operator):
     """y(i) = sum over t of kernel(t) x(i + c - t), for each channel, with the kernel's centre c = its size // 2.
 
-    With circular padding by Fourier transforms, otherwise by a direct convolution.
+    Computed by Fourier transforms, of the image with its padding where that is not circular; for small kernels with
+    such a padding by a direct convolution.
 
     Args:
         kernel: (rows, columns), finite numbers; `gaussian_kernel` and `motion_kernel` make some.
@@ -76,11 +78,31 @@ class Blur(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape(x, self.input_shape)
-        return self._filter(x, self.transfer(x).symbol) if self.padding == "circular" else super().forward(x)
+        if self.padding == "circular":
+            return self._filter(x, self.transfer(x).symbol)
+        if self.geometry.taps <= DIRECT:
+            return super().forward(x)
+        spectrum = torch.fft.rfft2(self.geometry.extend(x), s=self.grid)
+        rows, columns = self.input_shape[1:]
+        return torch.fft.irfft2(spectrum * self.transfer(x).symbol, s=self.grid)[..., :rows, :columns]
 
     def adjoint(self, y: Tensor) -> Tensor:
         check_shape(y, self.output_shape)
-        return self._filter(y, self.transfer(y).symbol.conj()) if self.padding == "circular" else super().adjoint(y)
+        if self.padding == "circular":
+            return self._filter(y, self.transfer(y).symbol.conj())
+        if self.geometry.taps <= DIRECT:
+            return super().adjoint(y)
+        spectrum = torch.fft.rfft2(y, s=self.grid) * self.transfer(y).symbol.conj()
+        rows, columns = (a.size + a.reach for a in self.geometry.axes)
+        return self.geometry.fold(torch.fft.irfft2(spectrum, s=self.grid)[..., :rows, :columns])
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Of the transforms: the image, or no smaller than the padded image and quick to transform."""
+        if self.padding == "circular":
+            return self.input_shape[1], self.input_shape[2]
+        rows, columns = (smooth(a.size + a.reach) for a in self.geometry.axes)
+        return rows, columns
 
     def normal(self, x: Tensor) -> Tensor:
         """A^T A x: with circular padding, one transform and its inverse."""
@@ -98,11 +120,13 @@ class Blur(Operator):
         """The transfer function for images like `x`, computed in float64 when it is first needed."""
         w, held = self.weight, self._transfer
         if held is None or held[0] is not w or held[1:3] != (w._version, x.dtype):
-            height, width = self.input_shape[1:]
-            grid = w.new_zeros((height, width), dtype=torch.float64)
+            grid = w.new_zeros(self.grid, dtype=torch.float64)
             rows, columns = w.shape[2:]
             grid[:rows, :columns] = w.double()[0, 0].flip(0, 1)
-            symbol = torch.fft.rfft2(grid.roll((-(rows // 2), -(columns // 2)), (0, 1)))
+            axes = self.geometry.axes
+            # output i sees the inputs i - before to i + after; a padded image starts `before` points earlier
+            after = [a.after if self.padding == "circular" else a.reach for a in axes]
+            symbol = torch.fft.rfft2(grid.roll((-after[0], -after[1]), (0, 1)))
             power = symbol.real.square() + symbol.imag.square()
             kind = torch.complex64 if x.dtype == torch.float32 else torch.complex128
             transfer = Transfer(symbol.to(kind), power.to(x.dtype))
@@ -117,10 +141,11 @@ class Blur(Operator):
     def dot_lengths(self) -> tuple[int, int]:
         """Of the direct convolution; Fourier transforms round as sums of this many terms do, at most."""
         taps = self.geometry.taps
-        if self.padding == "circular":
-            transforms = math.ceil(3 * ROUNDINGS * math.log2(math.prod(self.input_shape[1:]) + 1))
-            return max(taps, transforms), max(taps, transforms)
-        return taps, taps * math.prod(a.copies for a in self.geometry.axes)
+        copies = math.prod(a.copies for a in self.geometry.axes)
+        if self.padding == "circular" or taps > DIRECT:
+            transforms = math.ceil(3 * ROUNDINGS * math.log2(math.prod(self.grid) + 1))
+            return max(taps, transforms), max(taps, transforms) * copies
+        return taps, taps * copies
 
     # --- norms ----------------------------------------------------------------------------------------------------
 
@@ -138,7 +163,9 @@ class Blur(Operator):
             return bound
         lengths = self.geometry.taps, self.geometry.taps * extended
         shape = (1, *self.input_shape[1:])
-        return min(bound, perron_bound(self._partial(weight), self._partial(weight, 1), shape, lengths, weight.device))
+        one = Blur(weight[0, 0].flip(0, 1), shape, self.padding).to(weight.device)
+        maps = self._partial(weight), self._partial(weight, 1)
+        return min(bound, perron_bound(*maps, shape, lengths, weight.device, guess=one.normal))
 
     def _partial(self, weight: Tensor, adjoint: int = 0) -> Any:
         apply = self.geometry.adjoint if adjoint else self.geometry.apply
@@ -180,6 +207,22 @@ class Blur(Operator):
         yield cls([[0.5, -1.0], [2.0, 0.25], [0.0, 1.0]], (1, 5, 6))
         yield cls(gaussian_kernel(0.6), (1, 6, 5), "zero")
         yield cls([[0.1, 0.6, 0.3], [0.0, 1.0, -0.5]], (2, 4, 5), "reflect")
+
+
+def smooth(n: int) -> int:
+    """The least number from n on without prime factors above 5.
+
+    >>> [smooth(n) for n in (7, 60, 251)]
+    [8, 60, 256]
+    """
+    while True:
+        rest = n
+        for p in (2, 3, 5):
+            while rest % p == 0:
+                rest //= p
+        if rest == 1:
+            return n
+        n += 1
 
 
 def symbol_bounds(kernel: Tensor, geometry: Geometry, torus: tuple[Circle, ...]) -> tuple[float, float]:

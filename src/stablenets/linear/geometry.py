@@ -66,6 +66,14 @@ class Geometry:
             groups=self.groups,
             dilation=tuple(a.dilation for a in self.axes),
         )
+        return self.fold(padded)
+
+    def extend(self, x: Tensor) -> Tensor:
+        """`x` (batch, in, *size) with its padding on all sides."""
+        return self._padded(x, [(a.before, a.after) for a in self.axes])
+
+    def fold(self, padded: Tensor) -> Tensor:
+        """The adjoint of `extend`."""
         for dim, axis in enumerate(self.axes, 2):
             padded = _fold(padded, axis, dim)
         return padded
@@ -75,9 +83,12 @@ class Geometry:
         convolve = CONVOLVE[len(self.axes)]
         if all(a == b and (self.padding == "zero" or a == 0) for a, b in margins):
             return convolve(x, weight, padding=tuple(a for a, _ in margins), groups=self.groups, **options)
+        return convolve(self._padded(x, margins), weight, groups=self.groups, **options)
+
+    def _padded(self, x: Tensor, margins: list[tuple[int, int]]) -> Tensor:
         mode = "constant" if self.padding == "zero" else self.padding
         flat = [m for pair in reversed(margins) for m in pair]  # F.pad starts at the last dimension
-        return convolve(F.pad(x, flat, mode=mode), weight, groups=self.groups, **options)
+        return F.pad(x, flat, mode=mode)
 
 
 def _fold(y: Tensor, axis: Axis, dim: int) -> Tensor:

@@ -89,6 +89,7 @@ def perron_bound(
     shape: tuple[int, ...],
     lengths: tuple[int, int],
     device: torch.device,
+    guess: Callable[[Tensor], Tensor] | None = None,
 ) -> float:
     """An upper bound of the norm of a map A with non-negative entries: for every v > 0,
 
@@ -100,6 +101,7 @@ def perron_bound(
 
     Args:
         forward, adjoint: A and A^T on float64 batches (1, *shape) and back; sums of non-negative terms, no transforms.
+        guess: A^T A, nearly, if that is quicker: nothing but v depends on it.
 
     >>> a = torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64)
     >>> round(perron_bound(lambda x: x @ a.mT, lambda y: y @ a, (2,), (2, 2), a.device), 12)
@@ -107,7 +109,11 @@ def perron_bound(
     """
     v = torch.ones(1, *shape, dtype=torch.float64, device=device)
     best = math.inf
-    for _ in range(PERRON_STEPS):
+    if guess is not None:
+        for _ in range(PERRON_STEPS):
+            u = guess(v).clamp(min=0)
+            v = (v + u / u.max().clamp(min=1e-300)) / 2
+    for _ in range(PERRON_STEPS if guess is None else 1):
         u = adjoint(forward(v))
         largest = float(u.max())
         if largest == 0:

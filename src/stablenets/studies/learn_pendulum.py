@@ -272,5 +272,5 @@ def _draw(maps: list[dict[str, Any]], noisy: list[dict[str, Any]], path: Path) -
             Curve(t, np.array(rows[kind]["states"])[:, 0], kind, i, dashed=kind == "free")
             for i, kind in enumerate(("separable", "free"))
         ]
-        panels.append(Panel(f"{system}, learned on [0, 3] from noise", marks, x_label="t", y_label="q"))
+        panels.append(Panel(f"{system}, learned up to t = 3", marks, x_label="t", y_label="q"))
     draw_panels(panels, path)

@@ -108,6 +108,9 @@ def restore(image: Path, config: RestoreConfig, progress: Progress = silent) -> 
     if sum(jobs) != 1:
         todo = "Give --denoise, or --inpaint MASK, or --blur KIND, or --kernel FILE."
         raise InputError(message(f"{sum(jobs)} of --denoise, --inpaint, --blur and --kernel", "one of them", todo))
+    if config.denoise and config.strength is not None:
+        given = f"--strength {config.strength} with --denoise"
+        raise InputError(message(given, "--noise alone: the denoiser is applied once, at that noise level"))
     strength = strength_of(config)
     if not (0 < config.noise < math.inf and 0 < strength < math.inf):
         given = f"--noise {config.noise} --strength {strength}"
