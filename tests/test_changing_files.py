@@ -119,3 +119,9 @@ def test_the_model_file_is_opened_once(good: Files, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("numpy.fromfile", None)
     assert verify(good.model, good.certificate).ok
     assert opened.count(str(good.model)) == 1
+
+
+def test_files_larger_than_memory_are_refused_before_they_are_read(good: Files) -> None:
+    """Holes in a file take no place on a disk, but do in memory."""
+    os.truncate(good.model, 2**42)
+    assert "bytes of weights" in good.reason()

@@ -30,6 +30,20 @@ def test_limits() -> None:
     assert fitting(lambda x: x * x if len(x) == 1 else x * x * x, torch.rand(1, 4)) == USUAL
 
 
+@pytest.mark.parametrize("kind", ["torch.func", "one sample"])
+def test_networks_that_cannot_be_asked_are_attacked(kind: str) -> None:
+    head = nn.Linear(4, 3).double()
+
+    def net(x: Tensor) -> Tensor:
+        if kind == "one sample":
+            return head(x.reshape(1, 4))
+        return head(torch.func.grad(lambda v: v.sin().square().sum())(x))
+
+    x = torch.rand(1, 4, dtype=torch.float64)
+    assert fitting(net, x) == USUAL
+    assert PGD(0.1, steps=2).run(net, x, net(x).argmax(1)).x_adv.shape == x.shape
+
+
 def test_our_networks() -> None:
     net = NonExpansiveNet((1, 8, 8), 4, patch=2, channels=(6,), blocks=(2,), hidden=9, dense_blocks=1).eval()
     largest = max(9 * 16, *(m.output_shape[0] * 16 for m in net.modules() if isinstance(m, Conv2d)), 96)

@@ -15,12 +15,17 @@ def fitting(net: Callable[[Tensor], Tensor], x: Tensor) -> int:
     """The number of samples whose states, between the layers of `net`, still fit a processor's caches.
 
     It depends on the sizes of what is stored for a derivative, and on no measured time, so that it is the same in
-    every run. Weights are stored, too: they are what does not grow with the number of samples.
+    every run. Weights are stored, too: they are what does not grow with the number of samples. Networks about which
+    this says nothing, or that cannot be asked, get the usual number: those that use `torch.func.grad`, which refuses
+    to tell what it stores, or that take no two samples.
 
     Args:
         x: a sample (1, ...).
     """
-    one, two = _stored(net, x), _stored(net, x.repeat_interleave(2, 0))
+    try:
+        one, two = _stored(net, x), _stored(net, x.repeat_interleave(2, 0))
+    except (RuntimeError, ValueError):
+        return USUAL
     if len(one) != len(two):
         return USUAL
     largest = max((b - a for a, b in zip(one, two, strict=True)), default=0)

@@ -56,6 +56,8 @@ def flow(layer: Flow, proved: FlowCertificate, x: Balls) -> Balls:
     one = method.transfer(claims, h).get(Lipschitz)
     if one is None or not STEPS[0] < h < STEPS[1]:
         raise ClaimError(message(f"a step of {h} ({name})", "a step whose size is a normal float32 number"))
+    if parts is not None and not parts.rate < STEPS[1]:
+        raise ClaimError(message(f"a rate of {parts.rate} ({name})", f"one below {STEPS[1]:g}, a float32 number"))
     if parts is not None and isinstance(method, ExplicitRungeKutta):
         if type(parts.activation) not in ROUNDINGS:
             given = f"no float32 analysis for {type(parts.activation).__name__} ({name})"
@@ -131,6 +133,8 @@ class EvaluatedField:
         if f.drift is not None:
             bias, size = bias + t * f.drift, size + t * f.drift.abs()
         dz = self.first.error(at.center, spread, size, f.roundings)
+        if f.drift is not None:
+            dz = dz + TINY * outputs * t  # v may be flushed to zero before it is multiplied by t
         z = f.inner(at.center) + bias.view(shape)
         s = f.activation(z)
         moved = slope * (self.inner * spread + dz)  # how far sigma(z) may be from the centre's, for the float32 z
@@ -142,7 +146,7 @@ class EvaluatedField:
         if f.rate:  # the rate in float32, its product, and the difference
             state = norms(at.center) + spread
             decay = f.rate * state
-            own = relative(3, decay + change) + TINY * (at.center[0].numel() + state + decay + change)
+            own = relative(3, decay + change) + TINY * (at.center[0].numel() * (1 + f.rate) + state + decay + change)
             k, error, change = k - f.rate * at.center, (error + own) * UP, (change + decay + own) * UP
             smoothness = (smoothness + f.rate) * UP
         return Slope(k, smoothness * at.error + error, change, smoothness * at.reach)

@@ -17,6 +17,7 @@ import numpy as np
 
 from .checker import denoiser
 from .checker.architecture import Layer, layers
+from .checker.flows import affordable_steps
 from .checker.model_file import ModelFile, read_model
 from .checker.norms import TALLY
 from .checker.proofs import prove_head, prove_layer
@@ -129,6 +130,7 @@ def _verify(model_path: str | os.PathLike[str], certificate: dict[str, Any], tal
     network = layers(model.config)
     shapes = states(network, _input_shape(certificate["input"]))
     _same_tensors(model, network)
+    affordable_steps(network, model)
     if certificate["network"] != kind(model.config, "the network").removeprefix("torch."):
         raise Rejected(f"the certificate is for a {certificate['network']}")
     _same_layers(certificate["layers"], network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from fractions import Fraction as Q
 from typing import Any
@@ -16,7 +17,8 @@ from .rounding import Bound
 from .runge_kutta import METHODS, Method, power
 from .strict import Rejected, natural, number
 
-MAX_STEPS = 100_000
+MAX_STEPS, MOST_STEPS = 100_000, 1_000_000  # of a flow, and of all flows together: about a minute
+LARGEST = Q(sys.float_info.max)
 TIME = 10  # roundings of t v, of its addition to A x + b, and of t = (i + c) h itself: five, doubled
 
 
@@ -130,8 +132,10 @@ def _skew(terms: int | None, claim: dict[str, Any], known: Steps, before: Bound,
 
 
 def _up(constant: Q) -> float:
-    """A float of at least a Lipschitz constant."""
-    return float(constant) if constant == 1 else math.nextafter(float(min(constant, Q(10) ** 300)), math.inf)
+    """A float of at least a Lipschitz constant; infinity for one that is too large."""
+    if constant > LARGEST:
+        return math.inf
+    return float(constant) if constant == 1 else math.nextafter(float(constant), math.inf)
 
 
 def _prove_limit(limit: Any, method: Method, smoothness: Q, what: str) -> None:
@@ -142,6 +146,12 @@ def _prove_limit(limit: Any, method: Method, smoothness: Q, what: str) -> None:
             raise Rejected(f"{what}: step_limit is null, but the method has one")
     elif not Q(number(limit, f"{what}: step_limit", positive=True)) * smoothness <= largest:
         raise Rejected(f"{what}: the step limit {limit!r} is above the proved {float(largest / smoothness)!r}")
+
+
+def affordable_steps(network: list[Layer], model: ModelFile) -> None:
+    """Raise Rejected when all flows together take so many steps that a proof, step by step, would not end."""
+    if sum(frozen(layer, model)[1] for layer in network if layer.kind == "Flow") > MOST_STEPS:
+        raise Rejected(f"not covered by the checker: flows with over {MOST_STEPS} steps together")
 
 
 def frozen(layer: Layer, model: ModelFile) -> tuple[float, int]:

@@ -17,7 +17,7 @@ import numpy as np
 from .strict import Rejected, entries, items, natural, open_file, parse, text
 
 FORMAT = "stablenets/1"
-HEADER_LIMIT = 64 * 2**20
+HEADER_LIMIT, BODY_LIMIT = 64 * 2**20, 4 * 2**30  # bytes: both are read into memory
 DTYPES = {"F32": ("float32", np.dtype("<f4")), "F64": ("float64", np.dtype("<f8"))}
 
 
@@ -75,6 +75,8 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
             raise Rejected(f"the model file has {size} bytes and announces a header of {length}: not a model file")
         if length > HEADER_LIMIT:
             raise Rejected(f"the header of the model file has {length} bytes, over {HEADER_LIMIT}")
+        if size - 8 - length > BODY_LIMIT:
+            raise Rejected(f"not covered by the checker: a model file with over {BODY_LIMIT} bytes of weights")
         header = parse(file.read(length), "the header of the model file")
         config, extra, places = _header(header, size - 8 - length)
         body = file.read(size - 8 - length)

@@ -10,6 +10,7 @@ from typing import Any
 from .strict import Rejected, items, natural, number
 
 Given = dict[str, Any]
+MOST_WIDTHS = 53  # halvings of an image whose sides are integers that the checker reads
 
 
 def non_expansive_net(given: Given) -> Iterator[Any]:
@@ -87,9 +88,9 @@ def contracting_net(given: Given) -> Iterator[Any]:
 
 def ode_net(given: Given) -> Iterator[Any]:
     """The one part of an `OdeNet`, a `NeuralODE`: strided convolutions, the flow of a residual branch, linear head."""
+    if not 0 < len(items(given["channels"], "channels")) <= MOST_WIDTHS:
+        raise Rejected(f"channels has {len(given['channels'])} widths; an image is halved at most {MOST_WIDTHS} times")
     lift = list(_convolutions(given))
-    if not lift:
-        raise Rejected("channels is empty")
     last = lift[-2]["linear"]
     c, size = last["out_channels"], [-(-s // 2) for s in last["image_size"]]
     maps = {name: _conv(c, given["hidden"], size) for name in ("inner", "outer")}

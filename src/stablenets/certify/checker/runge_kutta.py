@@ -81,7 +81,9 @@ def root(x: Q) -> Q:
 
 
 def power(x: Q, n: int) -> Q:
-    """A rational at least x^n for x >= 0, by a relative n 2^-120 or less; where it is above 2^2000, just `LARGE`.
+    """A rational at least x^n for x >= 0, by a relative n 2^-120 or less.
+
+    Above 2^2000 it is just `LARGE`, and where a power is positive but below 2^-2000, at least 1 / `LARGE`.
 
     >>> power(Q(3, 2), 5), power(Q(1, 2), 300) == Q(1, 2**300)
     (Fraction(243, 32), True)
@@ -98,7 +100,9 @@ def power(x: Q, n: int) -> Q:
 
 
 def _short(x: Q) -> Q:
-    """x >= 0 rounded up to 128 binary places, to more below 1."""
+    """x >= 0 rounded up to 128 binary places, to more below 1; but for 0, to no less than 1 / `LARGE`."""
+    if 0 < x * LARGE < 1:
+        return 1 / LARGE  # the places of powers of small numbers would grow with their exponent
     places = 128 + max(0, x.denominator.bit_length() - x.numerator.bit_length())
     return Q(-((-x.numerator << places) // x.denominator), 1 << places)
 

@@ -162,6 +162,8 @@ def _flow(layer: Layer, claim: dict[str, Any], model: ModelFile, ball: Ball) -> 
         method, timed = METHODS[given["integrator"]], given["field"] == "TimedTwoLayer"
         outer = Sums.of(given["outer"], model, layer.path("field.outer"), layer.name) if timed else sums
         outer_norm, rate = claim["outer_norm_bound"] if timed else norm, given["rate"]
+        if not rate < STEPS[1]:
+            raise Rejected(f"not covered by the checker: {layer.name} with a rate of {rate!r} in float32")
         field = Field(sums, outer, norm, outer_norm, OWN[given["activation"]], TIME if timed else 0, rate)
         hg = Q(h) * (Q(norm) * Q(outer_norm) + Q(rate))
         lipschitz = 1 + method.increment(hg) if timed else method.lipschitz(hg, Q(h) * Q(rate))
