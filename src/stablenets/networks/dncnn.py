@@ -50,9 +50,7 @@ class DnCNN(Denoiser):
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        with (
-            torch.no_grad()
-        ):  # the first guess of the noise is small: from one as large as the image, training never recovers
+        with torch.no_grad():  # a small first guess of the noise: from one as large as the image, no training recovers
             for p in last.parameters():
                 p.mul_(0.01)
         self.noise = nn.Sequential(*layers)

@@ -21,6 +21,7 @@ from ..layers import load
 from ..report import build, load_run
 from ..report.figures import accuracy_curve, training_curves
 from ..tasks import classify, config
+from ..tasks.attack import proved_accuracy
 from ..tasks.build import find_device, read_data, threads
 from ..tasks.processes import finish_all
 from ..tasks.progress import Progress, prefixed, silent
@@ -100,7 +101,7 @@ def attack_harder(run: Run, attack: StrongAttack) -> None:
             "n": len(y),
             "radii": list(curve.radii),
             "robust_accuracy": list(curve.accuracy),
-            "certified_accuracy": [float((right & (radius > r)).double().mean()) for r in curve.radii],
+            "certified_accuracy": proved_accuracy(right, radius, curve.radii),
             "seconds_per_epoch": median(epoch["seconds"] for epoch in metrics),
         }
         run.write_json("strong-attack.json", result)

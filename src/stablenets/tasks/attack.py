@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,23 @@ def attack(
             "clean_accuracy": curve.accuracy[0],
             "radii": list(curve.radii),
             "robust_accuracy": list(curve.accuracy),
-            "certified_accuracy": None
-            if radius is None
-            else [float((right & (radius > r)).double().mean()) for r in curve.radii],
+            "certified_accuracy": None if radius is None else proved_accuracy(right, radius, curve.radii),
             "sandwich_ok": not refuted,
         },
     )
     progress(task, 1, 1, note)
+    uphold(refuted)
+
+
+def proved_accuracy(right: Tensor, radius: Tensor, radii: Sequence[float]) -> list[float]:
+    """For each of the radii, the fraction of images that are answered rightly and certified beyond it."""
+    return [float((right & (radius > r)).double().mean()) for r in radii]
+
+
+def uphold(refuted: list[int], by: str = "the attack") -> None:
+    """Raise ClaimError when the certificates of images, given by their indices, are refuted."""
     if refuted:
-        given = f"the attack refutes the certificate of {len(refuted)} test images, the first of index {refuted[0]}"
+        given = f"{by} refutes the certificate of {len(refuted)} test images, the first of index {refuted[0]}"
         raise ClaimError(message(given, "no successful attack within a certified radius", "Please report this bug."))
 
 

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from ..attack import ADef
 from ..certify import Certificate, deformation_radius
-from ..core.errors import ClaimError, message
 from ..layers import load
 from . import config as toml
-from .attack import scores
+from .attack import scores, uphold
 from .build import find_device, read_data, threads
 from .progress import Progress, silent
 from .run_folder import Run
@@ -89,9 +88,7 @@ def deform(
             },
         )
         run.write_json("deformations.json", _summary(attack, found, None if proof is None else certified, refuted))
-    if refuted:
-        given = f"a deformation refutes the certificate of {len(refuted)} test images, the first of index {refuted[0]}"
-        raise ClaimError(message(given, "none within a certified radius", "Please report this bug."))
+    uphold(refuted, "a deformation")
 
 
 def _batches(task: str, n: int, progress: Progress) -> Iterator[slice]:
